@@ -1,0 +1,68 @@
+# reelkind: `make` lists what can be done. Everything lands in .venv, build/ and the user's cache folder.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+BASE   := $(VENV)/.base-installed
+FULL   := $(VENV)/.full-installed
+SERVER := $(VENV)/.server-prepared
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve test check format train export bench clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(BASE): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "reelkind needs Python 3.10 or newer; $(PYTHON) is $$($(PYTHON) -V). Try: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+		{ echo "cannot make $(VENV): on Debian or Ubuntu install the package python3-venv" >&2; exit 1; }
+	@echo "installing the client and the command line into $(VENV)"
+	@$(PIP) -e '.[serve]'
+	@touch $@
+
+$(SERVER): $(BASE) serving/server-constraints.txt
+	@$(BIN)/reelkind serve --prepare
+	@touch $@
+
+$(FULL): $(BASE)
+	@echo "installing PyTorch and the development tools into $(VENV) (5.5 GB, about two minutes)"
+	@$(PIP) -e '.[serve,train,export,bench,dev]'
+	@touch $@
+
+setup: $(FULL) $(SERVER) ## everything for development: PyTorch, linters, server environment
+
+demo: $(SERVER) ## four sample videos through a real tritonserver on this machine (no torch, no GPU, no Docker)
+	@$(BIN)/reelkind classify samples
+	@echo
+	@echo "your own file:  $(BIN)/reelkind classify my_video.mp4"
+
+serve: $(SERVER) ## keep the server running on 127.0.0.1:8001
+	@$(BIN)/reelkind serve
+
+test: $(FULL) $(SERVER) ## the whole test suite, with a real tritonserver
+	@$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+
+check: $(FULL) ## formatting, lint, types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+format: $(FULL) ## rewrite the code in the project's format
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+train: $(FULL) ## train the shipped bundle anew: make train DATA=folder
+	@$(BIN)/reelkind train training/configs/lite.toml --data $(DATA)
+
+export: $(FULL) ## rewrite the shipped ONNX graphs and model_repository/ from bundles/lite
+	@$(BIN)/reelkind export onnx --bundle bundles/lite
+	@$(BIN)/reelkind export repository --flavour tensorrt --bundle bundles/lite --out model_repository
+
+bench: $(FULL) $(SERVER) ## serving overhead: Triton against the same graphs in-process
+	@$(BIN)/python -m reelkind.benchmarks.serving_overhead
+
+clean: ## remove .venv and build/ (the server environment in the cache folder stays)
+	@rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,173 @@
+"""A trained bundle on disk: what it is, how good it is, where it came from, and its files.
+
+    bundles/lite/
+        bundle.json              this module's ``Bundle``
+        backbone.safetensors     state dict of the backbone, FP16 (small statistics may be FP32)
+        head.safetensors         state dict of the temporal head, FP16
+        onnx/*.onnx              the graphs the server runs, made by ``reelkind export onnx``
+        README.md                the card: data, split, metrics with intervals, provenance, licence
+
+Only JSON and hashes are handled here; tensors are read by ``training`` (torch) and executed from ONNX.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import ReelkindError
+from .taxonomy import CLASSES
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "bundle.json"
+BACKBONE_WEIGHTS_NAME = "backbone.safetensors"
+HEAD_WEIGHTS_NAME = "head.safetensors"
+ONNX_FOLDER = "onnx"
+
+
+class BundleError(ReelkindError):
+    """A bundle is missing, incomplete or of another format; the message names the file and the way out."""
+
+
+@dataclass(frozen=True)
+class BackboneInfo:
+    """The CNN: a torchvision model name, its feature width D and the side S of the square it sees."""
+
+    name: str
+    feature_dim: int
+    frame_size_px: int
+
+
+@dataclass(frozen=True)
+class HeadInfo:
+    """Sizes of the temporal head.
+
+    Attributes:
+        feature_dim: D, width of the backbone's features.
+        width: E, width of the projection, of both LSTM directions together and of the embedding.
+        num_layers: bidirectional LSTM layers.
+        num_attention_heads: heads of the self-attention; divides ``width``.
+        dropout: probability used in training; nothing is dropped in inference.
+        num_classes: K.
+    """
+
+    feature_dim: int
+    width: int
+    num_layers: int = 4
+    num_attention_heads: int = 4
+    dropout: float = 0.3
+    num_classes: int = len(CLASSES)
+
+    def __post_init__(self) -> None:
+        if self.width % (2 * self.num_attention_heads):
+            raise ValueError(
+                f"head width {self.width} must be a multiple of 2 x num_attention_heads ({self.num_attention_heads})"
+            )
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Everything about a member but its weights.
+
+    Attributes:
+        name: the member's name, e.g. ``"lite"``; part of model names on the server.
+        num_frames: T the bundle was trained and measured with.
+        temperature: logits are divided by it before the softmax (arXiv:1706.04599).
+        trained: False for seeded random weights, which serve structure and latency tests only.
+        metrics: what was measured, with intervals.
+        provenance: data, split, starting weights, licences.
+        config: the resolved training configuration.
+        folder: where it was read from; not stored.
+    """
+
+    name: str
+    backbone: BackboneInfo
+    head: HeadInfo
+    num_frames: int
+    temperature: float = 1.0
+    classes: tuple[str, ...] = CLASSES
+    trained: bool = True
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        if tuple(self.classes) != CLASSES:
+            raise ValueError(f"bundle {self.name!r} has classes {self.classes}, this release knows {CLASSES}")
+        if self.backbone.feature_dim != self.head.feature_dim:
+            raise ValueError(
+                f"bundle {self.name!r}: backbone gives {self.backbone.feature_dim} features, "
+                f"head takes {self.head.feature_dim}"
+            )
+        if not self.name.isidentifier():
+            raise ValueError(f"bundle name {self.name!r} must be letters, digits and '_' (it names models)")
+
+    @property
+    def embedding_dim(self) -> int:
+        """E, the width of the embedding."""
+        return self.head.width
+
+    def path(self, *parts: str) -> Path:
+        """A file of this bundle.
+
+        Raises:
+            BundleError: if the bundle was not read from or written to a folder.
+        """
+        if self.folder is None:
+            raise BundleError(f"bundle {self.name!r} is not on disk yet")
+        return self.folder.joinpath(*parts)
+
+
+def load(folder: str | os.PathLike[str]) -> Bundle:
+    """Read ``bundle.json``.
+
+    Raises:
+        BundleError: if the folder holds no bundle, or one of another format version.
+    """
+    path = Path(folder) / MANIFEST_NAME
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BundleError(f"no bundle in {folder}: {MANIFEST_NAME} is missing") from None
+    except json.JSONDecodeError as error:
+        raise BundleError(f"{path} is not JSON: {error}") from error
+    version = raw.pop("format_version", None)
+    if version != FORMAT_VERSION:
+        raise BundleError(f"{path} has format version {version}, this release reads {FORMAT_VERSION}")
+    try:
+        backbone, head = BackboneInfo(**raw.pop("backbone")), HeadInfo(**raw.pop("head"))
+        return Bundle(backbone=backbone, head=head, classes=tuple(raw.pop("classes")), folder=Path(folder), **raw)
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{path} does not describe a bundle: {error}") from error
+
+
+def save(bundle: Bundle, folder: str | os.PathLike[str]) -> Bundle:
+    """Write ``bundle.json`` (creating the folder) and return the bundle as read back."""
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    raw = asdict(bundle)
+    del raw["folder"]
+    text = json.dumps({"format_version": FORMAT_VERSION, **raw}, indent=2, ensure_ascii=False)
+    (path / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
+    return load(path)
+
+
+def weights_hash(bundle: Bundle) -> str:
+    """SHA-256 over both weight files: names the model in answers, caches and reports.
+
+    Raises:
+        BundleError: if a weight file is missing.
+    """
+    digest = hashlib.sha256()
+    for name in (BACKBONE_WEIGHTS_NAME, HEAD_WEIGHTS_NAME):
+        path = bundle.path(name)
+        if not path.is_file():
+            raise BundleError(f"bundle {bundle.name!r} lacks {name} in {bundle.folder}")
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,176 @@
+"""Members, ensembles and their limits: what a deployment serves, and how far its rungs may differ.
+
+    frames ─► preprocess ─► backbone_<member> ─► head_<member> ─► average_<members> ─► answer
+                        └─► backbone_<other>  ─► head_<other>  ─┘
+
+A ``Graph`` is one ONNX file and one Triton model; a ``Step`` wires a graph into an ``Ensemble``.
+Generators (export, serving) read these; nothing of them is written twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from . import tensors
+from .bundle import Bundle
+from .tensors import TensorSpec
+from .video import FRAME_SIZE_PX
+
+VIEWS: dict[str, tuple[str, ...]] = {
+    "single": ("identity",),
+    "tta": ("identity", "flip"),
+}
+"""Named sets of views; a view is one way of looking at the same frames."""
+
+DEFAULT_ENSEMBLE = "classify"
+
+MAX_BATCH = 8  # videos executed together; 8 x 16 frames of EfficientNetV2-M fit a 9.8 GB MIG slice in FP16
+MAX_FRAMES = 300  # frames a request may carry: YouTube-8M's limit, five minutes at 1 Hz
+QUEUE_DELAY_US = 2_000  # waiting this long for company costs less than 2 % of a clip on a CPU
+MAX_QUEUE_SIZE = 64  # requests waiting at one model before new ones are refused (UNAVAILABLE)
+QUEUE_TIMEOUT_US = 60_000_000  # a request older than a minute is refused, not answered late
+WARMUP_FRAMES = 16
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far two rungs of the parity ladder may differ.
+
+    Attributes:
+        max_abs: largest absolute difference of any class probability.
+        top1_agreement: share of clips whose label must be the same.
+    """
+
+    max_abs: float
+    top1_agreement: float
+
+
+FP32_TOLERANCE = Tolerance(max_abs=1e-4, top1_agreement=1.0)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One ONNX graph, which is one Triton model.
+
+    Attributes:
+        name: model name on the server; ``<name>.onnx`` is not implied, see ``file``.
+        kind: ``preprocess``, ``backbone``, ``head`` or ``average``.
+        inputs, outputs: tensors in order.
+        members: the members it belongs to.
+        file: file name inside a bundle's onnx folder.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    members: tuple[str, ...]
+    file: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """A graph inside an ensemble: graph tensor name -> ensemble tensor name."""
+
+    graph: Graph
+    input_map: dict[str, str]
+    output_map: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Steps from one input tensor to the answer; executed in parallel where they do not depend on each other."""
+
+    name: str
+    members: tuple[str, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    steps: tuple[Step, ...]
+
+
+def preprocess_graph(frame_size_px: int = FRAME_SIZE_PX, views: str = "single") -> Graph:
+    """uint8 [B, T, H, W, 3] -> uint8 [B, V, T, 3, S, S]: resize the whole frame, make the views."""
+    suffix = ("" if frame_size_px == FRAME_SIZE_PX else f"_{frame_size_px}") + ("" if views == "single" else f"_{views}")
+    return Graph(
+        name=f"preprocess{suffix}",
+        kind="preprocess",
+        inputs=(tensors.FRAMES,),
+        outputs=(tensors.views(frame_size_px),),
+        members=(),
+        file=f"preprocess{suffix}.onnx",
+    )
+
+
+def backbone_graph(bundle: Bundle) -> Graph:
+    """uint8 [B, V, T, 3, S, S] -> float32 [B, V, T, D]; normalisation is inside."""
+    return Graph(
+        name=f"backbone_{bundle.name}",
+        kind="backbone",
+        inputs=(tensors.views(bundle.backbone.frame_size_px),),
+        outputs=(tensors.features(bundle.backbone.feature_dim),),
+        members=(bundle.name,),
+        file="backbone.onnx",
+    )
+
+
+def head_graph(bundle: Bundle) -> Graph:
+    """float32 [B, V, T, D] -> logits [B, V, K], attention [B, V, T], embedding [B, V, E]."""
+    return Graph(
+        name=f"head_{bundle.name}",
+        kind="head",
+        inputs=(tensors.features(bundle.backbone.feature_dim),),
+        outputs=(tensors.LOGITS, tensors.VIEW_ATTENTION, tensors.view_embedding(bundle.embedding_dim)),
+        members=(bundle.name,),
+        file="head.onnx",
+    )
+
+
+def average_graph(bundles: Sequence[Bundle]) -> Graph:
+    """All members' head outputs -> probabilities [B, K], attention [B, T], embedding [B, sum of E]."""
+    names = tuple(bundle.name for bundle in bundles)
+    inputs = [
+        spec.named(f"{spec.name}_{bundle.name}") for bundle in bundles for spec in head_graph(bundle).outputs
+    ]
+    return Graph(
+        name="average_" + "_".join(names),
+        kind="average",
+        inputs=tuple(inputs),
+        outputs=_answer(bundles),
+        members=names,
+        file="average.onnx" if len(names) == 1 else f"average_{'_'.join(names)}.onnx",
+    )
+
+
+def classify_ensemble(bundles: Sequence[Bundle], name: str = DEFAULT_ENSEMBLE, views: str = "single") -> Ensemble:
+    """Frames to answer through one or several members.
+
+    Raises:
+        ValueError: if no bundle is given, or two carry the same name.
+    """
+    names = [bundle.name for bundle in bundles]
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"an ensemble needs members with different names, got {names}")
+    steps: dict[str, Step] = {}
+    for bundle in bundles:
+        size = bundle.backbone.frame_size_px
+        preprocess = preprocess_graph(size, views)
+        seen = f"views_{size}"
+        steps[preprocess.name] = Step(preprocess, {"frames": "frames"}, {"views": seen})
+        extracted = f"features_{bundle.name}"
+        backbone, head = backbone_graph(bundle), head_graph(bundle)
+        steps[backbone.name] = Step(backbone, {"views": seen}, {"features": extracted})
+        outputs = {spec.name: f"{spec.name}_{bundle.name}" for spec in head.outputs}
+        steps[head.name] = Step(head, {"features": extracted}, outputs)
+    average = average_graph(bundles)
+    steps[average.name] = Step(
+        average,
+        {spec.name: spec.name for spec in average.inputs},
+        {spec.name: spec.name for spec in average.outputs},
+    )
+    return Ensemble(name, tuple(names), (tensors.FRAMES,), _answer(bundles), tuple(steps.values()))
+
+
+def _answer(bundles: Sequence[Bundle]) -> tuple[TensorSpec, ...]:
+    width = sum(bundle.embedding_dim for bundle in bundles)
+    return (tensors.PROBABILITIES, tensors.ATTENTION, tensors.embedding(width))
