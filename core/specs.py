@@ -91,7 +91,9 @@ class Ensemble:
 
 def preprocess_graph(frame_size_px: int = FRAME_SIZE_PX, views: str = "single") -> Graph:
     """uint8 [B, T, H, W, 3] -> uint8 [B, V, T, 3, S, S]: resize the whole frame, make the views."""
-    suffix = ("" if frame_size_px == FRAME_SIZE_PX else f"_{frame_size_px}") + ("" if views == "single" else f"_{views}")
+    suffix = ("" if frame_size_px == FRAME_SIZE_PX else f"_{frame_size_px}") + (
+        "" if views == "single" else f"_{views}"
+    )
     return Graph(
         name=f"preprocess{suffix}",
         kind="preprocess",
@@ -129,9 +131,7 @@ def head_graph(bundle: Bundle) -> Graph:
 def average_graph(bundles: Sequence[Bundle]) -> Graph:
     """All members' head outputs -> probabilities [B, K], attention [B, T], embedding [B, sum of E]."""
     names = tuple(bundle.name for bundle in bundles)
-    inputs = [
-        spec.named(f"{spec.name}_{bundle.name}") for bundle in bundles for spec in head_graph(bundle).outputs
-    ]
+    inputs = [spec.named(f"{spec.name}_{bundle.name}") for bundle in bundles for spec in head_graph(bundle).outputs]
     return Graph(
         name="average_" + "_".join(names),
         kind="average",

@@ -135,14 +135,13 @@ def read_clip(
         targets = list(sampler(start, duration, num_frames))
         frames = np.empty((num_frames, size_px, size_px, 3), np.uint8)
         times_ms = np.empty(num_frames, np.int64)
-        chosen: VideoFrame | None = None
-        image = np.empty(0, np.uint8)
+        chosen: _Picture | None = None
         time_base = _time_base(stream)
-        for i, frame in enumerate(_frames_at(path, container, stream, targets, start, duration)):
-            if frame is not chosen:  # a repeated frame is converted once
-                image, chosen = _to_square_rgb(frame, size_px), frame
-            frames[i] = image
-            times_ms[i] = round(max(0, (frame.pts or 0) - start) * time_base * 1000)
+        for i, picture in enumerate(_pictures_at(path, container, stream, targets, start, duration)):
+            # A repeated picture is converted once.
+            frames[i] = frames[i - 1] if picture is chosen else _to_square_rgb(picture.frame, size_px)
+            times_ms[i] = round(max(0, picture.pts - start) * time_base * 1000)
+            chosen = picture
         return Clip(frames, times_ms, info)
 
 
@@ -224,21 +223,30 @@ def _extent(path: str | os.PathLike[str], container: InputContainer, stream: Vid
     return (0, 1) if first is None else (first, end - first)
 
 
-def _frames_at(
+@dataclass(frozen=True)
+class _Picture:
+    """A decoded frame and its presentation time in ticks, which is always known."""
+
+    pts: int
+    frame: VideoFrame
+
+
+def _pictures_at(
     path: str | os.PathLike[str],
     container: InputContainer,
     stream: VideoStream,
     targets: Sequence[int],
     start: int,
     duration: int,
-) -> Iterator[VideoFrame]:
-    """The frame on screen at each of the ascending ``targets``."""
+) -> Iterator[_Picture]:
+    """The picture on screen at each of the ascending ``targets``."""
     seeker = _Seeker(container, stream)
     decoded = _decode(path, container, stream)
-    current: VideoFrame | None = None
+    current: _Picture | None = None
     upcoming = next(decoded, None)
     for target in targets:
-        if upcoming is not None and seeker.worthwhile(upcoming.pts, target) and seeker.seek(target):
+        if upcoming is not None and seeker.worthwhile(upcoming.pts, target):
+            seeker.seek(target)
             decoded = _decode(path, container, stream)
             landed = next(decoded, None)
             if landed is None or landed.pts > target or landed.pts < upcoming.pts:
@@ -257,10 +265,10 @@ def _frames_at(
 
 
 def _refuse_cut_off(
-    path: str | os.PathLike[str], stream: VideoStream, last: VideoFrame, start: int, duration: int
+    path: str | os.PathLike[str], stream: VideoStream, last: _Picture, start: int, duration: int
 ) -> None:
     time_base = _time_base(stream)
-    end = max(0, (last.pts or 0) + (last.duration or 0) - start)
+    end = max(0, last.pts + (last.frame.duration or 0) - start)
     allowed = max(duration * MISSING_TAIL, MISSING_TAIL_MIN_S / time_base)
     if stream.frames != 1 and duration - end > allowed:
         raise VideoError(
@@ -293,22 +301,21 @@ class _Seeker:
             return before > 0 and self._keyframes[before - 1] > position
         return not self._keyframes and target - position > self._blind_gap
 
-    def seek(self, target: int) -> bool:
+    def seek(self, target: int) -> None:
+        """Jump to the keyframe before ``target``; to the start if the container cannot."""
         try:
             self._container.seek(target, stream=self._stream, backward=True)
         except (FFmpegError, OSError):
             self.give_up()
-        return True
 
     def give_up(self) -> None:
+        """Go back to the start; no further seek is worthwhile."""
         self._usable = False
         self._container.seek(self._stream.start_time or 0, stream=self._stream, backward=True)
 
 
-def _decode(
-    path: str | os.PathLike[str], container: InputContainer, stream: VideoStream
-) -> Iterator[VideoFrame]:
-    """Frames from the present position, each with a timestamp; damaged packets are passed over."""
+def _decode(path: str | os.PathLike[str], container: InputContainer, stream: VideoStream) -> Iterator[_Picture]:
+    """Pictures from the present position, damaged packets are passed over."""
     step = max(1, int(1 / ((stream.average_rate or 25) * _time_base(stream))))
     last: int | None = None
     try:
@@ -318,10 +325,11 @@ def _decode(
             except FFmpegError:
                 continue  # a damaged packet; if too many are, the picture ends early and that is reported
             for frame in frames:
-                if frame.pts is None:  # raw streams carry no timestamps
-                    frame.pts = (stream.start_time or 0) if last is None else last + step
-                last = frame.pts
-                yield frame
+                if frame.pts is not None:
+                    last = frame.pts
+                else:  # raw streams carry no timestamps
+                    last = (stream.start_time or 0) if last is None else last + step
+                yield _Picture(last, frame)
     except FFmpegError as error:
         if last is None:
             raise VideoError(path, f"damaged or cut off: {_reason(error)}") from error

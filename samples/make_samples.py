@@ -93,7 +93,12 @@ def slides(i: int) -> Image.Image:
     text(WIDTH - 60, HEIGHT - 26, f"{page + 1} / 3", 13, "#8a8f98")
     if page == 0:
         text(48, 36, "Video pipelines in practice", 34)
-        lines = ("Decode close to the data", "Send small frames, not files", "Batch where the time goes", "Measure, then tune")
+        lines = (
+            "Decode close to the data",
+            "Send small frames, not files",
+            "Batch where the time goes",
+            "Measure, then tune",
+        )
         for k, line in enumerate(lines[: 1 + step // 6]):
             draw.rectangle([56, 122 + 48 * k, 66, 132 + 48 * k], "#1f6feb")
             text(84, 112 + 48 * k, line, 24)

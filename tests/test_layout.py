@@ -18,9 +18,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "serving": ({"core"}, {"onnxruntime"}),  # the runner, which executes inside the server's own environment
     "training": ({"core"}, {"torch", "torchvision", "sklearn", "matplotlib"}),
     "export": ({"core", "training", "client", "serving", "cli"}, HEAVY),
-    "web": ({"core", "client"}, set()),
     "benchmarks": ({"core", "client", "serving", "export", "cli"}, HEAVY),
-    "cli": ({"core", "client", "serving", "export", "training", "web", "benchmarks", "bundles"}, set()),
+    "cli": ({"core", "client", "serving", "export", "training", "benchmarks", "bundles"}, set()),
 }
 
 
