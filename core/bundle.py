@@ -133,10 +133,14 @@ def load(folder: str | os.PathLike[str]) -> Bundle:
     path = Path(folder) / MANIFEST_NAME
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise BundleError(f"no bundle in {folder}: {MANIFEST_NAME} is missing") from None
-    except json.JSONDecodeError as error:
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # no JSON, or no text
         raise BundleError(f"{path} is not JSON: {error}") from error
+    if not isinstance(raw, dict):
+        raise BundleError(f"{path} does not describe a bundle: it holds no object")
     version = raw.pop("format_version", None)
     if version != FORMAT_VERSION:
         raise BundleError(f"{path} has format version {version}, this release reads {FORMAT_VERSION}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 def segment_middles(start: int, duration: int, num_frames: int) -> list[int]:
@@ -36,7 +37,7 @@ def segment_jitter(start: int, duration: int, num_frames: int, rng: random.Rando
     """
     _require_positive(duration=duration, num_frames=num_frames)
     edges = [i * duration // num_frames for i in range(num_frames + 1)]
-    return [start + low + rng.randrange(max(1, high - low)) for low, high in zip(edges, edges[1:], strict=False)]
+    return [start + low + rng.randrange(max(1, high - low)) for low, high in pairwise(edges)]
 
 
 @dataclass(frozen=True)

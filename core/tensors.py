@@ -16,6 +16,7 @@ import numpy as np
 
 from .taxonomy import NUM_CLASSES
 
+CONTRACT_VERSION = "1"  # of tensors and handshake; a client refuses another
 FREE_AXES = frozenset("BVTHW")
 
 _TRITON_TYPES = {"uint8": "UINT8", "float16": "FP16", "float32": "FP32", "int64": "INT64"}

@@ -66,4 +66,4 @@ def test_light_modules_load_nothing_heavy(module: str) -> None:
 def test_help_loads_neither_numpy_nor_decoders() -> None:
     code = "import sys; from reelkind.cli.main import build_parser; build_parser().format_help(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"numpy", "av", "tritonclient", "grpc", "pebble"} & set(done.stdout.split())
+    assert not {"numpy", "av", "tritonclient", "grpc"} & set(done.stdout.split())

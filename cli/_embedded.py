@@ -1,0 +1,99 @@
+"""Bundles to a supervised server on loopback for as long as a ``with`` block lasts.
+
+with embedded_server([bundle_folder]) as server:
+    ...  # server.url is host:port for gRPC
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reelkind.core import bundle
+
+if TYPE_CHECKING:
+    from reelkind.serving.environment import Progress
+    from reelkind.serving.runtime import Runtime
+    from reelkind.serving.server import TritonServer
+
+DEFAULT_BUNDLE = "lite"
+
+
+def default_bundle() -> Path:
+    """The bundle that comes with the package."""
+    from reelkind import bundles
+
+    return Path(bundles.__file__).with_name(DEFAULT_BUNDLE)
+
+
+def build_repository(
+    bundle_folders: Sequence[str | os.PathLike[str]],
+    runtime: Runtime,
+    *,
+    flavour: str = "auto",
+    num_threads: int | None = None,
+) -> Path:
+    """Write the standard ensembles of these bundles into a new temporary folder, which the caller deletes.
+
+    Raises:
+        ReelkindError: if a bundle is of no use or the runtime cannot execute the flavour.
+    """
+    from reelkind.export.repository import standard_ensembles, write_repository
+
+    members = [bundle.load(folder) for folder in bundle_folders]
+    chosen = runtime.choose_flavour(flavour)
+    folder = Path(tempfile.mkdtemp(prefix="reelkind-models-"))
+    try:
+        write_repository(folder, standard_ensembles(members), members, chosen, num_threads=num_threads)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder
+
+
+@contextmanager
+def embedded_server(
+    bundle_folders: Sequence[str | os.PathLike[str]] = (),
+    *,
+    num_threads: int | None = None,
+    log_file: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Iterator[TritonServer]:
+    """Serve bundles on free loopback ports; all processes and files of it are gone afterwards.
+
+    Args:
+        bundle_folders: members; the packaged one if empty.
+        num_threads: CPU threads inside one operator; None takes all cores.
+        log_file: where tritonserver's output is appended; default: nowhere that stays.
+        progress: called with one line at each slow step of a first start.
+
+    Raises:
+        ReelkindError: one sentence, if there is no such bundle or the server does not start.
+    """
+    from reelkind.serving.runtime import find_runtime
+    from reelkind.serving.server import TritonServer
+
+    folders = list(bundle_folders) or [default_bundle()]
+    for folder in folders:
+        bundle.load(folder)  # a wrong folder is said before a server is downloaded
+    runtime = find_runtime(progress)
+    repository = build_repository(folders, runtime, num_threads=num_threads)
+    try:
+        server = TritonServer(
+            repository,
+            runtime=runtime,
+            grpc_port=0,
+            http_port=0,
+            metrics_port=0,
+            log_file=log_file,
+            owned=[repository],
+        )
+        with server:
+            yield server
+    finally:
+        shutil.rmtree(repository, ignore_errors=True)

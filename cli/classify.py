@@ -1,0 +1,180 @@
+"""``reelkind classify``: files, folders or a list of paths to labels."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reelkind.client import Client, Decoder
+
+    from ._report import Answer
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE, as shells report it
+URL_VARIABLE = "REELKIND_URL"
+
+_DESCRIPTION = """\
+Tell what kind of picture each video is: animation, gaming, natural or flat.
+
+Results go to stdout in the order of the arguments, one a video; talk goes to stderr.
+Exit status: 0 every video has an answer, 1 some have none, 2 wrong usage."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand; nothing heavy is imported."""
+    parser = subparsers.add_parser(
+        "classify",
+        help="tell what kind of picture videos are",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "paths", nargs="+", metavar="PATH", help="video or picture file; folder, searched to any depth; - for stdin"
+    )
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--jsonl", action="store_true", help="one JSON object a video")
+    shape.add_argument("--csv", action="store_true", help="a header, then one row a video")
+    parser.add_argument("--top-k", type=_positive, default=1, metavar="N", help="show the N likeliest classes (table)")
+    parser.add_argument("--attention", action="store_true", help="add each frame's weight and time (--jsonl)")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--url",
+        metavar="HOST:PORT",
+        help=f"gRPC address of the server (default: ${URL_VARIABLE}, else 127.0.0.1:8001, else one for this run)",
+    )
+    where.add_argument("--bundle", metavar="DIR", help="serve this bundle for this run")
+    parser.add_argument("--ensemble", metavar="NAME", help="model on the server (default: classify)")
+    parser.add_argument("--timeout", type=_seconds, metavar="S", help="seconds an answer may take (default: 30)")
+    parser.add_argument(
+        "--decode-timeout", type=_seconds, metavar="S", help="seconds decoding a file may take (default: 120)"
+    )
+    parser.add_argument("--jobs", type=_positive, metavar="N", help="decoding processes (default: one a CPU)")
+    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Classify everything named; see the description of the command."""
+    from . import _inputs, _report
+
+    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
+    items = _inputs.expand(args.paths, sys.stdin)
+    # A list is needed for the table's width and the bar's total; one from a pipe may be endless.
+    inputs: Iterable[_inputs.Input] = items if _inputs.STDIN in args.paths else list(items)
+    try:
+        with ExitStack() as stack:
+            client = _connect(args, stack, _decoder(args, stack))
+            report = _report.make(args, inputs, client.server_info)
+            return _print_all(report, _answers(client, inputs, args.jobs), inputs, args)
+    except BrokenPipeError:  # the reader has seen enough, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+
+
+def _print_all(report: Any, answers: Iterable[Answer], inputs: Any, args: argparse.Namespace) -> int:
+    from reelkind.client import Failure
+
+    from ._report import Progress
+
+    total = len(inputs) if isinstance(inputs, list) else None
+    num_answers = num_failed = 0
+    with Progress(total, shown=not args.no_progress) as progress:
+        for answer in answers:
+            num_answers += 1
+            num_failed += isinstance(answer, Failure)
+            with progress.hidden():
+                report.add(answer)
+            progress.advance()
+    if not num_answers:
+        _say("no paths on standard input")
+    elif num_failed and num_answers > 1:
+        _say(f"{num_failed} of {num_answers} without an answer")
+    return EXIT_FAILED if num_failed else 0
+
+
+def _answers(client: Client, inputs: Iterable[Any], jobs: int | None) -> Iterator[Answer]:
+    """Answers in the order of the inputs, those that are no files among them."""
+    from collections import deque
+
+    from reelkind.client import Failure
+    from reelkind.core.errors import VideoError
+
+    problems: deque[tuple[int, Failure]] = deque()  # with the number of files before each
+    num_files = 0
+
+    def files() -> Iterator[str]:
+        nonlocal num_files
+        for item in inputs:
+            if item.problem is None:
+                num_files += 1
+                yield item.path
+            else:
+                problems.append((num_files, Failure(item.path, VideoError(item.path, item.problem))))
+
+    answers = client.classify_many(files(), concurrency=None if jobs is None else jobs + 2)
+    for num_answered, answer in enumerate(answers):
+        while problems and problems[0][0] <= num_answered:
+            yield problems.popleft()[1]
+        yield answer
+    while problems:
+        yield problems.popleft()[1]
+
+
+def _decoder(args: argparse.Namespace, stack: ExitStack) -> Decoder:
+    from reelkind.client import ProcessDecoder
+    from reelkind.client.decoding import DECODE_TIMEOUT_S
+
+    return stack.enter_context(ProcessDecoder(args.jobs, timeout_s=args.decode_timeout or DECODE_TIMEOUT_S))
+
+
+def _connect(args: argparse.Namespace, stack: ExitStack, decoder: Decoder) -> Client:
+    """The server named, else the one at the default address, else one started for this run.
+
+    Raises:
+        ClientError: if a server was named and does not answer; no other is put in its place.
+    """
+    from reelkind.client import DEFAULT_URL, Client, ServerUnavailable
+    from reelkind.core.specs import DEFAULT_ENSEMBLE
+
+    options: dict[str, Any] = {"ensemble": args.ensemble or DEFAULT_ENSEMBLE, "decoder": decoder}
+    if args.timeout is not None:
+        options["timeout_s"] = args.timeout
+    named = args.url or os.environ.get(URL_VARIABLE)
+    if named and not args.bundle:
+        return stack.enter_context(Client(named, **options))
+    if not args.bundle:
+        client = stack.enter_context(Client(DEFAULT_URL, **options))
+        try:
+            _ = client.server_info
+        except ServerUnavailable:
+            _say(f"no server at {DEFAULT_URL}: starting one for this run (`reelkind serve` keeps one running)")
+        else:
+            return client
+    from ._embedded import embedded_server
+
+    server = stack.enter_context(embedded_server([args.bundle] if args.bundle else (), progress=_say))
+    return stack.enter_context(Client(server.url, **options))
+
+
+def _say(sentence: str) -> None:
+    print(f"reelkind: {sentence}", file=sys.stderr)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+    return value

@@ -1,0 +1,157 @@
+"""``reelkind serve``: bundles to a supervised tritonserver that runs until it is told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+from reelkind.core import bundle
+
+from ._embedded import build_repository, default_bundle
+
+if TYPE_CHECKING:
+    from reelkind.serving.server import TritonServer
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+FLAVOURS = ("auto", "python", "onnxruntime", "tensorrt")
+_PORT_HELP = "0 picks a free one (default: %(default)s)"
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Describe the subcommand."""
+    parser = subparsers.add_parser(
+        "serve",
+        help="run the inference server on this machine",
+        description="Run the inference server: the tritonserver of a Triton container if there is one on PATH, else "
+        "an embedded one, for which an environment of its own is made once (about 100 MB of downloads).",
+    )
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--bundle",
+        action="append",
+        type=Path,
+        metavar="DIR",
+        help="a trained bundle; again for an ensemble of several (default: the packaged one)",
+    )
+    source.add_argument("--repository", type=Path, metavar="DIR", help="serve this model repository as it is")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="IPv4 address to listen on, without authentication (default: %(default)s)"
+    )
+    parser.add_argument("--grpc-port", type=int, default=8001, metavar="PORT", help=_PORT_HELP)
+    parser.add_argument("--http-port", type=int, default=8000, metavar="PORT", help=_PORT_HELP)
+    parser.add_argument("--metrics-port", type=int, default=8002, metavar="PORT", help=_PORT_HELP)
+    parser.add_argument(
+        "--flavour", choices=FLAVOURS, default="auto", help="who executes the graphs (default: %(default)s)"
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads inside one operator (default: all cores)")
+    parser.add_argument("--log-file", type=Path, metavar="FILE", help="append tritonserver's own output to this file")
+    parser.add_argument("--prepare", action="store_true", help="only make the embedded server's environment, then exit")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until SIGINT or SIGTERM, or until the server cannot be kept alive."""
+    if args.threads is not None and args.threads < 1:
+        return _usage(f"--threads {args.threads}: at least 1")
+    if args.prepare:
+        from reelkind.serving.environment import prepare_server_env
+
+        print(prepare_server_env(_say).folder)
+        return EXIT_OK
+    with _stop_signals():
+        try:
+            return _serve(args)
+        except _StopSignal:
+            return EXIT_OK
+
+
+def _serve(args: argparse.Namespace) -> int:
+    from reelkind.serving.errors import ServingError
+    from reelkind.serving.runtime import find_runtime
+    from reelkind.serving.server import TritonServer
+
+    folders = args.bundle or [default_bundle()]
+    if args.repository is None:
+        for folder in folders:
+            bundle.load(folder)  # a wrong folder is said before a server is downloaded
+    runtime = find_runtime(_say)
+    repository, owned = args.repository, []
+    if repository is None:
+        repository = build_repository(folders, runtime, flavour=args.flavour, num_threads=args.threads)
+        owned = [repository]
+    try:
+        server = TritonServer(
+            repository,
+            runtime=runtime,
+            host=args.host,
+            grpc_port=args.grpc_port,
+            http_port=args.http_port,
+            metrics_port=args.metrics_port,
+            log_file=args.log_file,
+            owned=owned,
+        )
+        with server:
+            if server.addresses.exposed:
+                _say(f"warning: other machines can reach {args.host}, and there is no authentication")
+            print(_ready_line(server), flush=True)
+            try:
+                server.wait()
+            except ServingError:  # the supervisor has logged why it gave up
+                return EXIT_FAILED
+        return EXIT_OK
+    finally:
+        for folder in owned:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _ready_line(server: TritonServer) -> str:
+    members: dict[str, None] = {}
+    trained = set()
+    for config in server.configs.values():
+        parameters = {key: value.string_value for key, value in config.parameters.items()}
+        members.update(dict.fromkeys(filter(None, parameters.get("members", "").split(","))))
+        trained.add(parameters.get("trained", "unknown"))
+    state = "UNTRAINED: answers mean nothing" if "false" in trained else "trained" if trained == {"true"} else "unknown"
+    return (
+        f"ready: grpc {server.url}, http {server.http_url.removeprefix('http://')}, "
+        f"ensembles {', '.join(server.ensembles)}, members {', '.join(members) or 'unnamed'} ({state})"
+    )
+
+
+class _StopSignal(BaseException):
+    """SIGINT or SIGTERM arrived."""
+
+
+@contextmanager
+def _stop_signals() -> Iterator[None]:
+    """Turn the first SIGINT or SIGTERM into ``_StopSignal``; later ones wait for the end they asked for."""
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        for name in previous:
+            signal.signal(name, signal.SIG_IGN)
+        raise _StopSignal
+
+    previous = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
+    for name in previous:
+        signal.signal(name, stop)
+    try:
+        yield
+    finally:
+        for name, handler in previous.items():
+            signal.signal(name, handler)
+
+
+def _say(line: str) -> None:
+    print(f"reelkind: {line}", file=sys.stderr, flush=True)
+
+
+def _usage(message: str) -> int:
+    _say(message)
+    return EXIT_USAGE

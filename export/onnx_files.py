@@ -1,0 +1,89 @@
+"""Bundle to ONNX files, each checked against PyTorch before it is kept."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from reelkind.core import specs
+from reelkind.core.bundle import ONNX_FOLDER, Bundle
+from reelkind.core.specs import VIEWS, Graph
+
+from .canonical import with_metadata
+from .checkpoint import load_modules
+from .graphs import build_average, build_preprocess
+from .modules import build_backbone_graph, build_head_graph
+from .origin import origin
+from .repository import CONTRACT_VERSION
+from .steps import Stage
+from .torch_pipeline import average_stage, preprocess_stage, torch_stage
+from .verify import verify
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class GraphFile:
+    """One written graph: where it is, and how far it is from what it was made from (relative, see ``verify``)."""
+
+    graph: Graph
+    path: Path
+    max_error: float
+
+
+def export_bundle(bundle: Bundle, folder: str | os.PathLike[str] | None = None) -> list[GraphFile]:
+    """Write the graphs of one member: preprocess for every set of views, backbone, head, average.
+
+    Args:
+        bundle: a bundle on disk.
+        folder: where to; the bundle's own ``onnx`` folder by default.
+
+    Returns:
+        The files, in the order a clip passes them.
+
+    Raises:
+        ExportError: if the weights are missing or do not fit.
+        ParityError: if a graph does not compute what PyTorch computes; nothing of the bundle is written then.
+    """
+    backbone, head = load_modules(bundle)
+    size = bundle.backbone.frame_size_px
+    made: list[tuple[Graph, onnx.ModelProto, Stage]] = [
+        (specs.preprocess_graph(size, views), build_preprocess(size, views), preprocess_stage(size, views))
+        for views in VIEWS
+    ]
+    made.append((specs.backbone_graph(bundle), build_backbone_graph(bundle, backbone), torch_stage(backbone, 3)))
+    made.append((specs.head_graph(bundle), build_head_graph(bundle, head), torch_stage(head, 2)))
+    made.append((specs.average_graph([bundle]), build_average([bundle]), average_stage([bundle])))
+    checked = [_check(graph, model, stage, [bundle]) for graph, model, stage in made]
+    return [_write(graph, file, error, folder or bundle.path(ONNX_FOLDER)) for graph, file, error in checked]
+
+
+def export_average(bundles: Sequence[Bundle], folder: str | os.PathLike[str] | None = None) -> GraphFile:
+    """Write the graph that joins several members; by default into the first member's ``onnx`` folder."""
+    checked = _check(specs.average_graph(bundles), build_average(bundles), average_stage(bundles), bundles)
+    return _write(*checked, folder or bundles[0].path(ONNX_FOLDER))
+
+
+def _check(
+    graph: Graph, model: onnx.ModelProto, reference: Stage, bundles: Sequence[Bundle]
+) -> tuple[Graph, bytes, float]:
+    entries = {"contract_version": CONTRACT_VERSION, "kind": graph.kind}
+    if graph.members:
+        entries["members"] = ",".join(graph.members)
+        entries["origin"] = origin(graph, {bundle.name: bundle for bundle in bundles})
+        entries["weights"] = "trained" if all(bundle.trained for bundle in bundles) else "untrained"
+    file = with_metadata(model, entries)
+    return graph, file, verify(graph, file, reference, bundles[0].backbone.frame_size_px)
+
+
+def _write(graph: Graph, file: bytes, max_error: float, folder: str | os.PathLike[str]) -> GraphFile:
+    path = Path(folder) / graph.file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(file)
+    logger.info("wrote %s: %d bytes, differs by %.1e from PyTorch", path, len(file), max_error)
+    return GraphFile(graph, path, max_error)

@@ -1,0 +1,88 @@
+"""The exported graphs chained in this process by ONNX Runtime: what a server computes, without a server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from reelkind.core import bundle as bundles_on_disk
+from reelkind.core import specs
+from reelkind.core.bundle import Bundle
+
+from .origin import find_graph_file
+from .steps import Stage, Tensors, run_steps
+
+_ERRORS_ONLY = 3
+
+
+class OnnxPipeline:
+    """An ensemble of ONNX graphs on the CPU: uint8 frames [B, T, H, W, 3] in, a dict of NumPy arrays out.
+
+    Args:
+        folders: a bundle's folder, or several: the members of one ensemble.
+        num_threads: threads inside one operator; 0 means all cores.
+        views: key of ``core.specs.VIEWS``.
+
+    Attributes:
+        ensemble: the wiring.
+        members: the bundles.
+
+    Raises:
+        BundleError: if a folder holds no bundle.
+        ExportError: if a graph is missing or was made from other weights.
+    """
+
+    def __init__(
+        self,
+        folders: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        num_threads: int = 0,
+        *,
+        views: str = "single",
+    ) -> None:
+        several = [folders] if isinstance(folders, (str, os.PathLike)) else folders
+        self.members: list[Bundle] = [bundles_on_disk.load(folder) for folder in several]
+        self.ensemble = specs.classify_ensemble(self.members, views=views)
+        by_name = {bundle.name: bundle for bundle in self.members}
+        self.stages: dict[str, Stage] = {}
+        for graph in (step.graph for step in self.ensemble.steps):
+            stage = onnx_stage(find_graph_file(graph, by_name), num_threads)
+            self.stages[graph.name] = _few_frames_a_run(stage) if graph.kind == "backbone" else stage
+
+    def __call__(self, frames: np.ndarray) -> Tensors:
+        """Every tensor of the ensemble: ``probabilities`` [B, K], ``attention`` [B, T], ``embedding`` [B, E], ..."""
+        return run_steps(self.ensemble, self.stages, frames)
+
+
+def onnx_stage(graph: Path | bytes, num_threads: int = 0) -> Stage:
+    """A file, or the bytes of one, as a stage: inputs in the graph's order to outputs in the graph's order."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    options.log_severity_level = _ERRORS_ONLY
+    # As serving/runner.py sets its sessions up: idle threads do not spin, and clips come in many lengths.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.enable_mem_pattern = False
+    source = graph if isinstance(graph, bytes) else os.fspath(graph)
+    return partial(_run, onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"]))
+
+
+def _few_frames_a_run(stage: Stage) -> Stage:
+    """A backbone over [B, V, T, ...] as serving/runner.py executes it: the same values in less time."""
+
+    def run(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        (views,) = inputs
+        step = max(1, specs.CPU_FRAMES_PER_RUN // views.shape[1])
+        parts = [stage([views[:, :, start : start + step]]) for start in range(0, views.shape[2], step)]
+        return [np.concatenate(outputs, axis=2) for outputs in zip(*parts, strict=True)]
+
+    return run
+
+
+def _run(session: onnxruntime.InferenceSession, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    names = [port.name for port in session.get_inputs()]
+    outputs: list[np.ndarray] = session.run(None, dict(zip(names, inputs, strict=True)))
+    return outputs

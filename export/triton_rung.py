@@ -1,0 +1,58 @@
+"""A running server as a rung of the ladder: the tensors of the contract over gRPC, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from tritonclient.grpc import InferenceServerClient, InferInput
+from tritonclient.utils import InferenceServerException
+
+from reelkind.core import tensors
+from reelkind.core.bundle import Bundle, weights_hash
+
+from .errors import ParityError
+from .steps import Tensors
+
+TIMEOUT_S = 120.0
+
+
+class TritonPipeline:
+    """uint8 frames [B, T, H, W, 3] to the answer of an ensemble on a server.
+
+    Args:
+        url: ``host:port`` of the gRPC endpoint.
+        ensemble: its model name.
+        members: whose answers are compared; the server must hold the same weights.
+
+    Raises:
+        ParityError: if the server cannot be asked, or serves other weights.
+    """
+
+    def __init__(self, url: str, ensemble: str, members: Sequence[Bundle]) -> None:
+        self._url, self._ensemble = url, ensemble
+        self._client = InferenceServerClient(url)
+        try:
+            config = self._client.get_model_config(ensemble, client_timeout=TIMEOUT_S).config
+        except InferenceServerException as error:
+            raise ParityError(f"cannot ask {url} about model {ensemble!r}: {error.message()}") from error
+        served = config.parameters["weights"].string_value
+        expected = ",".join(weights_hash(bundle) for bundle in members)
+        if served != expected:
+            raise ParityError(f"{url} serves weights {served[:12] or 'unknown'}, the bundle here has {expected[:12]}")
+
+    def __call__(self, frames: np.ndarray) -> Tensors:
+        """The ensemble's outputs under their names."""
+        tensors.FRAMES.check(frames)
+        tensor = InferInput(tensors.FRAMES.name, list(frames.shape), tensors.FRAMES.wire_type)
+        tensor.set_data_from_numpy(frames)
+        try:
+            answer = self._client.infer(self._ensemble, [tensor], client_timeout=TIMEOUT_S)
+        except InferenceServerException as error:
+            raise ParityError(f"{self._url} did not answer: {error.message()}") from error
+        names = [output.name for output in answer.get_response().outputs]
+        return {name: answer.as_numpy(name) for name in names}
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._client.close()

@@ -1,0 +1,87 @@
+"""Seeded random weights as a bundle: real structure, size and speed, meaningless answers.
+
+For tests, latency measurements and members nobody has trained yet. Such a bundle says ``trained: false`` everywhere
+it goes: in its manifest, its graphs' metadata, the server's model parameters and every prediction.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from reelkind.core.bundle import (
+    BACKBONE_WEIGHTS_NAME,
+    HEAD_WEIGHTS_NAME,
+    BackboneInfo,
+    Bundle,
+    HeadInfo,
+    save,
+)
+from reelkind.core.video import FRAME_SIZE_PX, NUM_FRAMES
+from reelkind.training.models import TemporalHead, build_backbone
+
+_CALIBRATION_FRAMES = 8  # enough for BatchNorm to bring every layer to unit scale
+_LOGIT_GAIN = 6  # spreads the answers, so that a wrong graph is seen in probabilities
+
+
+def write_untrained_bundle(
+    name: str,
+    backbone: str,
+    folder: str | os.PathLike[str],
+    seed: int = 0,
+    *,
+    frame_size_px: int = FRAME_SIZE_PX,
+    width: int = 256,
+    num_layers: int = 4,
+) -> Bundle:
+    """Write a bundle of random weights; the same arguments give the same weights.
+
+    Args:
+        name: the member's name.
+        backbone: one of ``training.models.BACKBONE_NAMES``.
+        folder: where to; created.
+        seed: of all weights.
+        frame_size_px: S.
+        width: E of the head.
+        num_layers: LSTM layers of the head.
+    """
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        body = build_backbone(backbone)
+        _calibrate(body, frame_size_px)
+        info = HeadInfo(feature_dim=body.feature_dim, width=width, num_layers=num_layers)
+        head = TemporalHead(info)
+        with torch.no_grad():
+            head.classifier.weight.mul_(_LOGIT_GAIN)
+    for module, file_name in ((body, BACKBONE_WEIGHTS_NAME), (head, HEAD_WEIGHTS_NAME)):
+        state = {key: tensor for key, tensor in module.state_dict().items() if tensor.is_floating_point()}
+        save_file({key: tensor.half().contiguous() for key, tensor in state.items()}, path / file_name)
+    return save(
+        Bundle(
+            name=name,
+            backbone=BackboneInfo(backbone, body.feature_dim, frame_size_px),
+            head=info,
+            num_frames=NUM_FRAMES,
+            trained=False,
+            provenance={"weights": f"random, seed {seed}: answers mean nothing"},
+        ),
+        path,
+    )
+
+
+def _calibrate(backbone: nn.Module, frame_size_px: int) -> None:
+    """Set BatchNorm's statistics from noise; with the initial ones deep features vanish."""
+    norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None  # plain average instead of a moving one
+    frames = torch.randint(0, 256, (_CALIBRATION_FRAMES, 3, frame_size_px, frame_size_px), dtype=torch.uint8)
+    backbone.train()
+    with torch.no_grad():
+        backbone(frames)
+    backbone.eval()

@@ -1,0 +1,87 @@
+"""An exported graph against what it was made from, on random inputs of every shape that matters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from reelkind.core.specs import Graph
+from reelkind.core.tensors import TensorSpec
+
+from .errors import ParityError
+from .reference import onnx_stage
+from .steps import Stage
+
+# Axis lengths to try: one frame, a prime, the trained number and twice it; several videos and views once.
+SHAPES: tuple[dict[str, int], ...] = (
+    {"B": 1, "V": 1, "T": 1},
+    {"B": 2, "V": 2, "T": 7},
+    {"B": 1, "V": 1, "T": 16},
+    {"B": 1, "V": 1, "T": 32},
+)
+TOLERANCE = 1e-4  # largest difference, relative to the largest value of the tensor where that exceeds 1
+
+_Given = TypeVar("_Given")
+_Result = TypeVar("_Result")
+
+
+def verify(graph: Graph, file: bytes, reference: Stage, frame_size_px: int, *, seed: int = 0) -> float:
+    """Compare a graph with its reference on random inputs; bytes must agree exactly.
+
+    Args:
+        graph: its contract.
+        file: the ONNX file.
+        reference: what it must compute.
+        frame_size_px: H and W of frames, so that preprocessing has nothing to scale.
+        seed: of the inputs.
+
+    Returns:
+        The largest difference found, relative as in ``TOLERANCE``.
+
+    Raises:
+        ParityError: naming graph, output, shape, difference and tolerance.
+    """
+    rng, worst = np.random.default_rng(seed), 0.0
+    stage = _or_parity_error(graph.name, onnx_stage, file)
+    for shape in SHAPES:
+        lengths = shape | {"H": frame_size_px, "W": frame_size_px}
+        inputs = [_random(spec, lengths, rng) for spec in graph.inputs]
+        place = f"B={shape['B']} V={shape['V']} T={shape['T']}"
+        outputs = _or_parity_error(f"{graph.name} at {place}", stage, inputs)
+        for spec, expected, given in zip(graph.outputs, reference(inputs), outputs, strict=True):
+            where = f"{graph.name}: {spec.name} at {place}"
+            error = _difference(where, expected, given)
+            tolerance = 0.0 if spec.dtype == np.uint8 else TOLERANCE
+            if not error <= tolerance:  # also true for NaN
+                raise ParityError(
+                    f"{where} differs by {error:.1e} from what it was made from, allowed is {tolerance:.0e}"
+                )
+            worst = max(worst, error)
+    return worst
+
+
+def _or_parity_error(what: str, call: Callable[[_Given], _Result], given: _Given) -> _Result:
+    try:
+        return call(given)
+    except Exception as error:  # ONNX Runtime's errors have no base of their own
+        raise ParityError(f"{what}: ONNX Runtime refuses it: {error}") from error
+
+
+def _random(spec: TensorSpec, lengths: dict[str, int], rng: np.random.Generator) -> np.ndarray:
+    shape: Sequence[int] = [axis if isinstance(axis, int) else lengths[axis] for axis in spec.shape]
+    if spec.dtype == np.uint8:
+        return rng.integers(0, 256, shape, dtype=np.uint8)
+    return rng.standard_normal(shape).astype(spec.dtype)
+
+
+def _difference(where: str, expected: np.ndarray, given: np.ndarray) -> float:
+    if given.shape != expected.shape or given.dtype != expected.dtype:
+        raise ParityError(
+            f"{where} is {given.dtype}{list(given.shape)}, it must be {expected.dtype}{list(expected.shape)}"
+        )
+    scale = max(1.0, float(np.abs(expected.astype(np.float64)).max()))
+    if expected.dtype == np.uint8:
+        scale = 1.0
+    return float(np.abs(given.astype(np.float64) - expected).max()) / scale

@@ -1,0 +1,60 @@
+"""A runtime, a repository and addresses to tritonserver's command line."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from .control import KEY_HEADER, RESTRICTED
+from .ports import Addresses
+from .runtime import Runtime
+
+SHARED_MEMORY_API = "shared-memory"
+
+
+def server_command(
+    runtime: Runtime,
+    repository: Path,
+    addresses: Addresses,
+    *,
+    scratch: Path,
+    shm_prefix: str,
+    key: str,
+    stop_timeout_s: float,
+) -> list[str]:
+    """The whole command.
+
+    Args:
+        runtime: the tritonserver.
+        repository: model repository; all models are loaded.
+        addresses: where to listen.
+        scratch: folder for the backend directory.
+        shm_prefix: start of the names of this run's shared memory.
+        key: opens the APIs that others must not use; other users of this machine can read it in the process list.
+        stop_timeout_s: how long answers in flight may take after SIGTERM.
+    """
+    # Whoever may register shared memory may read any of it: useful on one machine, not for strangers.
+    restricted = ",".join([*RESTRICTED, *([SHARED_MEMORY_API] if addresses.exposed else [])])
+    options: dict[str, object] = {
+        "model-repository": repository,
+        "backend-directory": runtime.backend_directory(scratch),
+        "model-control-mode": "explicit",  # the supervisor brings crashed models back by unloading and loading
+        "load-model": "*",
+        "grpc-address": addresses.bind,
+        "grpc-port": addresses.grpc_port,
+        "http-address": addresses.bind,
+        "http-port": addresses.http_port,
+        "metrics-address": addresses.bind,
+        "metrics-port": addresses.metrics_port,
+        "grpc-restricted-protocol": f"{restricted}:{KEY_HEADER}={key}",
+        "http-restricted-api": f"{restricted}:{KEY_HEADER}={key}",
+        "backend-config": f"python,shm-region-prefix-name={shm_prefix}",
+        "exit-timeout-secs": math.ceil(stop_timeout_s),
+    }
+    if runtime.embedded:
+        options |= {"pinned-memory-pool-byte-size": 0, "allow-gpu-metrics": "false"}  # no GPU: do not look for one
+        options["disable-auto-complete-config"] = None  # completing what is complete would start every stub twice
+    return [
+        str(runtime.executable),
+        *(f"--{name}" if value is None else f"--{name}={value}" for name, value in options.items()),
+    ]

@@ -1,0 +1,321 @@
+"""`reelkind classify` against the stand-in server: what is printed where, and how it ends."""
+
+import argparse
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from standin import StandinServer, expected_probabilities
+from videos import bars, write_video
+
+from reelkind.cli import classify
+from reelkind.client import Client, InlineDecoder
+from reelkind.core.errors import ReelkindError
+from reelkind.core.taxonomy import CLASSES
+from reelkind.core.video import read_clip
+
+
+@pytest.fixture(scope="module")
+def clip_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_video(tmp_path_factory.mktemp("videos") / "a.mp4", 50)
+
+
+@pytest.fixture
+def inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decode in this process: starting others takes a second a test."""
+    monkeypatch.setattr(classify, "_decoder", lambda args, stack: InlineDecoder())
+
+
+def run(*arguments: object) -> int:
+    parser = argparse.ArgumentParser(prog="reelkind")
+    classify.add_parser(parser.add_subparsers())
+    args = parser.parse_args(["classify", *map(str, arguments)])
+    status: int = args.run(args)
+    return status
+
+
+pytestmark = pytest.mark.usefixtures("inline")
+
+
+def test_json_lines_hold_the_answer(standin: StandinServer, clip_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert run("--url", standin.url, "--jsonl", clip_path) == 0
+    captured = capsys.readouterr()
+    answer = json.loads(captured.out)
+    expected = expected_probabilities(read_clip(clip_path, num_frames=4, size_px=32).frames[None])[0]
+    assert list(answer["scores"]) == list(CLASSES)
+    assert list(answer["scores"].values()) == pytest.approx(expected.tolist(), abs=1e-5)
+    assert (answer["path"], answer["error"]) == (str(clip_path), None)
+    assert answer["confidence"] == answer["scores"][answer["label"]]
+    assert set(answer["timings_ms"]) == {"decode", "infer", "total"}
+    assert answer["model"]["trained"] is True
+    assert "attention" not in answer
+    assert captured.err == ""
+
+
+def test_attention_is_added_on_request(standin: StandinServer, clip_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert run("--url", standin.url, "--jsonl", "--attention", clip_path) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["attention"] == [0.25] * 4
+    assert answer["times_ms"] == [240, 720, 1240, 1720]
+
+
+def test_answers_keep_the_order_and_number_of_the_arguments(
+    standin: StandinServer, clip_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    arguments = [clip_path, tmp_path, clip_path, tmp_path / "nope.mp4", clip_path, tmp_path]
+    assert run("--url", standin.url, "--jsonl", *arguments) == 1
+    captured = capsys.readouterr()
+    answers = [json.loads(line) for line in captured.out.splitlines()]
+    assert [answer["path"] for answer in answers] == [str(path) for path in arguments]
+    empty, missing = "no video files in this folder", "no such file"
+    assert [answer["error"] for answer in answers] == [None, empty, None, missing, None, empty]
+    assert all(answer["label"] is None for answer in answers if answer["error"])
+    assert len({frozenset(answer) for answer in answers}) == 1, "every object has the same keys"
+    assert captured.err == "reelkind: 3 of 6 without an answer\n"
+
+
+def test_csv_has_a_column_a_class(standin: StandinServer, clip_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert run("--url", standin.url, "--csv", clip_path, "nope,\n.mp4") == 1
+    good, bad = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert sum(float(good[name]) for name in CLASSES) == pytest.approx(1, abs=1e-5)
+    assert (good["label"], good["error"], good["trained"], good["members"]) == ("animation", "", "true", "lite")
+    assert (bad["path"], bad["label"], bad["error"]) == ("nope,\n.mp4", "", "no such file")
+
+
+def test_the_table_is_aligned_and_one_line_a_video(
+    standin: StandinServer, clip_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run("--url", standin.url, "--top-k", "2", clip_path, "two\nlines.mp4") == 1
+    header, good, bad = capsys.readouterr().out.splitlines()
+    column = header.index("LABEL")
+    assert good[column:].startswith("animation")
+    assert "█" in good
+    assert good.startswith("…")
+    assert "gaming" in good
+    assert bad.startswith(r"two\nlines.mp4")
+    assert bad[column:] == "-          no such file"
+
+
+@pytest.mark.parametrize("shape", ["--jsonl", "--csv", "--top-k=1"])
+def test_an_untrained_model_is_labelled_everywhere(
+    standin: StandinServer, clip_path: Path, capsys: pytest.CaptureFixture, shape: str
+) -> None:
+    standin.parameters["trained"] = "false"
+    assert run("--url", standin.url, shape, clip_path) == 0
+    captured = capsys.readouterr()
+    assert {"--jsonl": '"trained": false', "--csv": ",false", "--top-k=1": "(untrained)"}[shape] in captured.out
+    assert "UNTRAINED: its labels mean nothing" in captured.err
+
+
+def test_folders_are_searched_and_a_picture_needs_its_name(
+    standin: StandinServer, clip_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "b" / "c").mkdir(parents=True)
+    for name in ("z.MP4", "b/a.mkv", "b/c/x.webm", "a.mov"):
+        shutil.copy(clip_path, tmp_path / name)
+    Image.fromarray(bars(5, 160, 96)).save(tmp_path / "still.png")
+    (tmp_path / "notes.txt").write_text("x")
+    assert run("--url", standin.url, "--jsonl", tmp_path, tmp_path / "still.png") == 0
+    found = [json.loads(line)["path"] for line in capsys.readouterr().out.splitlines()]
+    assert found == [str(tmp_path / name) for name in ("a.mov", "z.MP4", "b/a.mkv", "b/c/x.webm", "still.png")]
+
+
+def test_a_list_on_stdin_may_hold_any_name(
+    standin: StandinServer, clip_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary
+) -> None:
+    odd = os.fsencode(tmp_path) + b"/\xff \xc3\xbc.mp4"
+    shutil.copy(clip_path, odd)
+    listed = odd + b"\n\n" + os.fsencode(clip_path) + b"\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed)))
+    assert run("--url", standin.url, "--jsonl", "-", clip_path) == 0
+    lines = capsysbinary.readouterr().out.splitlines()
+    assert [os.fsencode(json.loads(line)["path"]) for line in lines] == [odd, *[os.fsencode(clip_path)] * 2]
+
+
+def test_undecodable_names_pass_through_csv_byte_for_byte(
+    standin: StandinServer, clip_path: Path, tmp_path: Path, capsysbinary
+) -> None:
+    odd = os.fsencode(tmp_path) + b"/\xff.mp4"
+    shutil.copy(clip_path, odd)
+    assert run("--url", standin.url, "--csv", os.fsdecode(odd)) == 0
+    assert odd + b",animation" in capsysbinary.readouterr().out
+
+
+def test_an_empty_list_is_said(
+    standin: StandinServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    assert run("--url", standin.url, "--jsonl", "-") == 0
+    assert capsys.readouterr() == ("", "reelkind: no paths on standard input\n")
+
+
+@pytest.mark.parametrize("by_variable", [False, True])
+def test_a_named_server_that_is_away_is_an_error_and_not_replaced(
+    standin: StandinServer, clip_path: Path, monkeypatch: pytest.MonkeyPatch, by_variable: bool
+) -> None:
+    standin.stop()
+    monkeypatch.setenv(classify.URL_VARIABLE, standin.url if by_variable else "unused:1")
+    with pytest.raises(ReelkindError, match=f"no server answers at {standin.url}"):
+        run(*([] if by_variable else ["--url", standin.url]), clip_path)
+
+
+@pytest.mark.parametrize("bundle", [None, "bundles/mine"])
+def test_without_a_server_one_is_started_and_said(
+    standin: StandinServer,
+    clip_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    bundle: str | None,
+) -> None:
+    started: list[list[str]] = []
+
+    @contextmanager
+    def embedded_server(bundles, **_) -> Iterator[StandinServer]:
+        started.append(list(bundles))
+        yield standin
+
+    away = StandinServer()
+    away.start()
+    away.stop()
+    monkeypatch.setattr("reelkind.cli._embedded.embedded_server", embedded_server)
+    monkeypatch.setattr("reelkind.client.DEFAULT_URL", away.url)
+    monkeypatch.delenv(classify.URL_VARIABLE, raising=False)
+    assert run("--jsonl", clip_path, *(["--bundle", bundle] if bundle else [])) == 0
+    assert started == [[bundle] if bundle else []]
+    assert json.loads(capsys.readouterr().out)["label"] == "animation"
+
+
+def test_a_server_at_the_default_address_is_used(
+    standin: StandinServer, clip_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("reelkind.client.DEFAULT_URL", standin.url)
+    monkeypatch.delenv(classify.URL_VARIABLE, raising=False)
+    assert run("--jsonl", clip_path) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["x.mp4", "--jsonl", "--csv"],
+        ["x.mp4", "--jobs", "0"],
+        ["x.mp4", "--top-k", "many"],
+        ["x.mp4", "--timeout", "-1"],
+        ["x.mp4", "--timeout", "nan"],
+        ["x.mp4", "--url", "a:1", "--bundle", "b"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run(*arguments)
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_help_names_the_defaults_of_the_client() -> None:
+    from reelkind.client import DEFAULT_URL, _calls, decoding
+    from reelkind.core.specs import DEFAULT_ENSEMBLE
+
+    parser = argparse.ArgumentParser()
+    subparsers = parser.add_subparsers()
+    classify.add_parser(subparsers)
+    text = " ".join(subparsers.choices["classify"].format_help().split())
+    for default in (DEFAULT_URL, f"(default: {DEFAULT_ENSEMBLE})", f"(default: {_calls.TIMEOUT_S:g})"):
+        assert default in text
+    assert f"(default: {decoding.DECODE_TIMEOUT_S:g})" in text
+
+
+def test_an_error_is_a_sentence_and_not_a_traceback(standin: StandinServer, clip_path: Path) -> None:
+    standin.stop()
+    process = start("--url", standin.url, clip_path)
+    out, said = process.communicate(timeout=20)
+    assert (process.returncode, out) == (1, "")
+    assert said.startswith("reelkind: no server answers at")
+    assert len(said.splitlines()) == 1
+
+
+def test_options_reach_the_client(standin: StandinServer, clip_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Client] = []
+
+    class Recorded(Client):
+        def __init__(self, *args, **options) -> None:
+            super().__init__(*args, **options)
+            made.append(self)
+
+    monkeypatch.setattr("reelkind.client.Client", Recorded)
+    assert run("--url", standin.url, "--timeout", "7", "--ensemble", "classify", "--jsonl", clip_path) == 0
+    assert (made[0]._timeout_s, made[0].ensemble) == (7, "classify")
+
+
+def start(*arguments: object, **options) -> subprocess.Popen:
+    command = [sys.executable, "-m", "reelkind.cli.main", "classify", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_worker_processes_and_a_closed_pipe_end_quietly(standin: StandinServer, clip_path: Path) -> None:
+    process = start("--url", standin.url, "--jsonl", *[clip_path] * 3000)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert json.loads(process.stdout.readline())["label"] == "animation"
+    process.stdout.close()
+    assert process.wait(20) == classify.EXIT_BROKEN_PIPE
+    assert process.stderr.read() == ""
+    process.stderr.close()
+
+
+def test_an_interrupt_ends_the_run_and_its_workers(standin: StandinServer, clip_path: Path) -> None:
+    standin.hold.clear()
+    process = start("--url", standin.url, "--jsonl", *[clip_path] * 20, start_new_session=True)
+    while not standin.requests:
+        assert process.poll() is None
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the workers too
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert said == "reelkind: interrupted\n"
+    deadline = time.monotonic() + 10  # Python's own resource tracker leaves a moment later
+    while _group_lives(process.pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("options", [[], ["--no-progress"]], ids=["bar", "no-bar"])
+def test_a_terminal_gets_a_bar_that_leaves_nothing_behind(
+    standin: StandinServer,
+    clip_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    options: list[str],
+) -> None:
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.setattr("reelkind.cli._report.BAR_DELAY_S", 0)
+    assert run("--url", standin.url, "--jsonl", *options, *[clip_path] * 5) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 5
+    assert ("5/5" in shown.getvalue() or "4/5" in shown.getvalue()) == (not options)
+    assert shown.getvalue().rpartition("\r")[2].strip() == ""

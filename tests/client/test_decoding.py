@@ -1,0 +1,110 @@
+"""Decoding in processes: what a bad file costs, and that it costs only itself."""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from videos import read_indices, write_video
+
+from client import reader_doubles
+from reelkind.client import InlineDecoder, ProcessDecoder, VideoError, decoding
+from reelkind.core import reading
+from reelkind.core.clips import segment_middles
+from reelkind.core.video import read_clip
+
+
+@pytest.fixture(scope="module")
+def clip_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_video(tmp_path_factory.mktemp("videos") / "a.mp4", 50)
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[ProcessDecoder]:
+    """One worker, so that every test after a killed one needs its replacement."""
+    with ProcessDecoder(1, timeout_s=2) as decoder:
+        yield decoder
+
+
+def test_frames_come_back_from_a_worker_unchanged(decoder: ProcessDecoder, clip_path: Path) -> None:
+    decoded = decoder.decode(clip_path, num_frames=5, size_px=64)
+    expected = read_clip(clip_path, num_frames=5, size_px=64)
+    assert np.array_equal(decoded.clip.frames, expected.frames)
+    assert read_indices(decoded.clip.frames) == segment_middles(0, 50, 5)
+    assert decoded.clip.info == expected.info
+    assert decoded.decode_ms > 0
+
+
+def test_a_bad_file_keeps_its_sentence(decoder: ProcessDecoder) -> None:
+    with pytest.raises(VideoError, match=r"^nope\.mp4: no such file$"):
+        decoder.decode("nope.mp4", num_frames=4, size_px=32)
+
+
+@pytest.mark.parametrize(
+    ("double", "message"),
+    [
+        (reader_doubles.hang, "decoding took longer than 2 s and was given up"),
+        (reader_doubles.crash, r"its decoder crashed \(Segmentation fault\)"),
+        (reader_doubles.run_out_of_memory, "its decoder was killed, probably for want of memory"),
+        (reader_doubles.leave, "its decoder ended unexpectedly with exit code 3"),
+        (reader_doubles.stumble, r"cannot be decoded \(KeyError: 'bug'\)"),
+    ],
+    ids=["hang", "segfault", "oom", "exit", "bug"],
+)
+def test_a_file_that_breaks_its_decoder_costs_only_itself(
+    decoder: ProcessDecoder, monkeypatch: pytest.MonkeyPatch, clip_path: Path, double, message: str
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(decoding, "read_clip", double)
+        with pytest.raises(VideoError, match=f"^bad.mp4: {message}"):
+            decoder.decode("bad.mp4", num_frames=4, size_px=32)
+    assert decoder.decode(clip_path, num_frames=4, size_px=32).clip.frames.shape == (4, 32, 32, 3)
+
+
+def test_a_worker_that_dies_while_idle_is_replaced_unnoticed(decoder: ProcessDecoder, clip_path: Path) -> None:
+    (worker,) = decoder._workers
+    worker.kill()
+    decoder.decode(clip_path, num_frames=4, size_px=32)
+
+
+def test_a_worker_that_never_starts_is_not_waited_for_forever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "serve", reader_doubles.hang)
+    monkeypatch.setattr(decoding, "START_TIMEOUT_S", 0.1)
+    with ProcessDecoder(1) as decoder, pytest.raises(VideoError, match="no decoder process could be started"):
+        decoder.decode("a.mp4", num_frames=4, size_px=32)
+
+
+def test_files_share_the_workers_there_are(clip_path: Path) -> None:
+    with ProcessDecoder(2) as decoder, ThreadPoolExecutor(8) as pool:
+        ask = partial(decoder.decode, num_frames=4, size_px=32)
+        frames = [decoded.clip.frames for decoded in pool.map(ask, [clip_path] * 20)]
+    assert all(np.array_equal(frames[0], other) for other in frames)
+
+
+def test_closing_ends_what_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "read_clip", reader_doubles.hang)
+    decoder = ProcessDecoder(1)
+    started = time.monotonic()
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(decoder.decode, "a.mp4", num_frames=4, size_px=32)
+        threading.Timer(1, decoder.close).start()
+        with pytest.raises(VideoError, match="the decoder was closed"):
+            future.result()
+    with pytest.raises(VideoError, match="the decoder was closed"):
+        decoder.decode("a.mp4", num_frames=4, size_px=32)
+    assert time.monotonic() - started < 10
+
+
+def test_a_decoder_needs_a_worker() -> None:
+    with pytest.raises(ValueError, match="at least one worker, got 0"):
+        ProcessDecoder(0)
+
+
+def test_the_inline_decoder_words_unforeseen_errors_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "read_clip", reader_doubles.stumble)
+    with pytest.raises(VideoError, match=r"a\.mp4: cannot be decoded \(KeyError: 'bug'\)"):
+        InlineDecoder().decode("a.mp4", num_frames=4, size_px=32)

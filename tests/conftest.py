@@ -1,0 +1,55 @@
+"""Fixtures for tests that need the real tritonserver."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from reelkind.core import bundle as bundles
+from reelkind.core.bundle import ONNX_FOLDER, Bundle
+
+if TYPE_CHECKING:
+    from reelkind.serving.runtime import Runtime
+    from reelkind.serving.server import TritonServer
+
+
+@pytest.fixture(scope="session")
+def triton_runtime() -> Runtime:
+    """The tritonserver of this machine; made on the first use, which downloads about 100 MB."""
+    from reelkind.serving.errors import ServingError
+    from reelkind.serving.runtime import find_runtime
+
+    try:
+        return find_runtime()
+    except ServingError as error:
+        pytest.skip(f"no tritonserver: {error}")
+
+
+@pytest.fixture(scope="session")
+def served_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The packaged bundle, or one of random weights where its graphs have not been exported."""
+    from reelkind.cli._embedded import default_bundle
+
+    folder = default_bundle()
+    if (folder / bundles.MANIFEST_NAME).is_file() and any(Path(folder, ONNX_FOLDER).glob("*.onnx")):
+        return bundles.load(folder)
+    pytest.importorskip("torch", reason="the packaged bundle has no graphs, and random ones need torch")
+    from reelkind.export.onnx_files import export_bundle
+    from reelkind.export.untrained import write_untrained_bundle
+
+    bundle = write_untrained_bundle("lite", "mobilenet_v2_same", tmp_path_factory.mktemp("bundles") / "lite")
+    export_bundle(bundle)
+    return bundle
+
+
+@pytest.fixture(scope="session")
+def triton_server(triton_runtime: Runtime, served_bundle: Bundle) -> Iterator[TritonServer]:
+    """A real server with ``classify`` and ``classify_tta`` on free loopback ports; leave it as you found it."""
+    from reelkind.cli._embedded import embedded_server
+
+    assert served_bundle.folder is not None
+    with embedded_server([served_bundle.folder]) as server:
+        yield server

@@ -1,0 +1,95 @@
+"""core.bundle: what is written is what is read, and damage is named."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from reelkind.core import bundle
+from reelkind.core.bundle import BackboneInfo, Bundle, BundleError, HeadInfo
+
+
+def make(name: str = "lite", **changes: object) -> Bundle:
+    values = {
+        "name": name,
+        "backbone": BackboneInfo("efficientnet_v2_s", feature_dim=1280, frame_size_px=224),
+        "head": HeadInfo(feature_dim=1280, width=512),
+        "num_frames": 16,
+        "temperature": 1.5,
+        "metrics": {"accuracy": {"value": 0.9, "low": 0.8, "high": 0.95}},
+        "provenance": {"data": "«clips»"},
+    }
+    return Bundle(**(values | changes))  # type: ignore[arg-type]
+
+
+def test_a_saved_bundle_reads_back_equal(tmp_path: Path) -> None:
+    saved = bundle.save(make(), tmp_path / "lite")
+    assert saved.folder == tmp_path / "lite"
+    assert bundle.load(tmp_path / "lite") == saved
+    assert {**saved.__dict__, "folder": None} == make().__dict__
+
+
+def test_a_folder_without_a_bundle_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"no bundle in .*: bundle\.json is missing"):
+        bundle.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        pytest.param(
+            lambda raw: raw.update(format_version=99), "has format version 99, this release reads 1", id="v99"
+        ),
+        pytest.param(lambda raw: raw.pop("format_version"), "has format version None", id="no-version"),
+        pytest.param(lambda raw: raw.pop("backbone"), "does not describe a bundle", id="key-missing"),
+        pytest.param(lambda raw: raw.update(extra=1), "does not describe a bundle", id="unknown-key"),
+        pytest.param(lambda raw: raw.update(classes=["a", "b"]), "has classes", id="other-classes"),
+        pytest.param(lambda raw: raw["head"].update(feature_dim=7), "head takes 7", id="widths-disagree"),
+    ],
+)
+def test_a_damaged_manifest_is_refused(tmp_path: Path, damage, message: str) -> None:
+    bundle.save(make(), tmp_path)
+    raw = json.loads((tmp_path / "bundle.json").read_text())
+    damage(raw)
+    (tmp_path / "bundle.json").write_text(json.dumps(raw))
+    with pytest.raises(BundleError, match=message):
+        bundle.load(tmp_path)
+
+
+def test_a_manifest_that_is_no_json_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bundle.json").write_text("{")
+    with pytest.raises(BundleError, match="is not JSON"):
+        bundle.load(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[]", "null", '"x"', '{"format_version": 1, "backbone": 3}'])
+def test_json_of_another_shape_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "bundle.json").write_text(text)
+    with pytest.raises(BundleError):
+        bundle.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "../x", "1st"])
+def test_names_that_cannot_name_models_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="letters, digits and '_'"):
+        make(name)
+
+
+def test_a_head_whose_heads_do_not_divide_it_is_refused() -> None:
+    with pytest.raises(ValueError, match="must be a multiple of"):
+        HeadInfo(feature_dim=8, width=12, num_attention_heads=4)
+
+
+def test_the_hash_is_over_both_weight_files(tmp_path: Path) -> None:
+    saved = bundle.save(make(), tmp_path)
+    with pytest.raises(BundleError, match=r"lacks backbone\.safetensors"):
+        bundle.weights_hash(saved)
+    saved.path("backbone.safetensors").write_bytes(b"one")
+    saved.path("head.safetensors").write_bytes(b"two")
+    assert bundle.weights_hash(saved) == hashlib.sha256(b"onetwo").hexdigest()
+
+
+def test_a_bundle_that_is_not_on_disk_has_no_paths() -> None:
+    with pytest.raises(BundleError, match="not on disk yet"):
+        make().path("x")

@@ -1,0 +1,91 @@
+"""core.clips against brute force: every tick asked which segment or window it belongs to."""
+
+import random
+from fractions import Fraction
+from itertools import pairwise
+
+import pytest
+
+from reelkind.core.clips import Window, segment_jitter, segment_middles, windows
+
+LENGTHS = [1, 2, 3, 7, 15, 16, 17, 31, 100, 997, 90_000 * 60]
+
+
+@pytest.mark.parametrize(
+    ("start", "duration", "num_frames", "expected"),
+    [
+        pytest.param(0, 100, 4, [12, 37, 62, 87], id="equal-segments"),
+        pytest.param(0, 100, 1, [50], id="one-frame-is-the-middle"),
+        pytest.param(0, 1, 3, [0, 0, 0], id="one-tick-repeats"),
+        pytest.param(0, 3, 6, [0, 0, 1, 1, 2, 2], id="fewer-ticks-than-frames-repeats"),
+        pytest.param(7, 3, 3, [7, 8, 9], id="as-many-ticks-as-frames"),
+        pytest.param(-50, 100, 2, [-25, 25], id="negative-start"),
+        pytest.param(1 << 40, 10, 2, [(1 << 40) + 2, (1 << 40) + 7], id="large-start-does-not-round"),
+    ],
+)
+def test_middles_are_as_tabulated(start: int, duration: int, num_frames: int, expected: list[int]) -> None:
+    assert segment_middles(start, duration, num_frames) == expected
+
+
+@pytest.mark.parametrize("duration", LENGTHS)
+@pytest.mark.parametrize("num_frames", [1, 2, 5, 16, 300])
+def test_middles_are_the_exact_middles_rounded_down(duration: int, num_frames: int) -> None:
+    exact = [Fraction(2 * i + 1, 2 * num_frames) * duration for i in range(num_frames)]
+    assert segment_middles(11, duration, num_frames) == [11 + middle.__floor__() for middle in exact]
+
+
+@pytest.mark.parametrize("duration", LENGTHS)
+@pytest.mark.parametrize("num_frames", [1, 2, 5, 16])
+def test_jitter_stays_in_its_segment(duration: int, num_frames: int) -> None:
+    rng = random.Random(duration)
+    for _ in range(20):
+        chosen = segment_jitter(3, duration, num_frames, rng)
+        assert len(chosen) == num_frames
+        assert chosen == sorted(chosen)
+        assert all(3 <= instant < 3 + duration for instant in chosen)
+        if duration >= num_frames:
+            for i, instant in enumerate(chosen):
+                assert (instant - 3) * num_frames // duration in (i - 1, i)  # segment borders are rounded down
+                assert i * duration // num_frames <= instant - 3 < (i + 1) * duration // num_frames
+
+
+def test_jitter_reaches_every_tick() -> None:
+    rng = random.Random(0)
+    seen = {instant for _ in range(500) for instant in segment_jitter(0, 10, 3, rng)}
+    assert seen == set(range(10))
+
+
+def test_jitter_repeats_with_its_seed() -> None:
+    assert segment_jitter(0, 999, 16, random.Random(5)) == segment_jitter(0, 999, 16, random.Random(5))
+
+
+@pytest.mark.parametrize("duration", [1, 9, 10, 11, 19, 20, 25, 100])
+@pytest.mark.parametrize(("window", "stride"), [(10, 10), (10, 3), (10, 1), (1, 1), (7, 5)])
+def test_windows_cover_every_tick_and_nothing_else(duration: int, window: int, stride: int) -> None:
+    found = list(windows(5, duration, window, stride))
+    covered = {tick for w in found for tick in range(w.start, w.start + w.duration)}
+    assert covered == set(range(5, 5 + duration))
+    assert len({w.start for w in found}) == len(found)
+    assert all(w.duration == min(window, duration) for w in found)
+    assert all(0 < b.start - a.start <= stride for a, b in pairwise(found))
+
+
+def test_last_window_ends_with_the_video() -> None:
+    assert list(windows(0, 25, 10, 10)) == [Window(0, 10), Window(10, 10), Window(15, 10)]
+
+
+def test_windows_that_would_skip_ticks_are_refused() -> None:
+    with pytest.raises(ValueError, match="stride 11 exceeds window 10"):
+        list(windows(0, 100, 10, 11))
+
+
+@pytest.mark.parametrize("bad", [0, -1])
+def test_empty_stretches_are_refused(bad: int) -> None:
+    with pytest.raises(ValueError, match="duration must be at least 1"):
+        segment_middles(0, bad, 4)
+    with pytest.raises(ValueError, match="num_frames must be at least 1"):
+        segment_middles(0, 4, bad)
+    with pytest.raises(ValueError, match="duration must be at least 1"):
+        segment_jitter(0, bad, 4, random.Random(0))
+    with pytest.raises(ValueError, match="window must be at least 1"):
+        list(windows(0, 4, bad, 1))

@@ -1,0 +1,155 @@
+"""Exported graphs against the modules they were made from."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from reelkind.core import bundle as bundles_on_disk
+from reelkind.core.bundle import BackboneInfo, Bundle, HeadInfo
+from reelkind.core.specs import head_graph
+from reelkind.export.canonical import IR_VERSION, OPSET, with_metadata
+from reelkind.export.checkpoint import load_modules
+from reelkind.export.errors import ExportError, ParityError
+from reelkind.export.modules import build_head_graph
+from reelkind.export.reference import onnx_stage
+from reelkind.export.torch_pipeline import torch_stage
+from reelkind.export.untrained import write_untrained_bundle
+from reelkind.export.verify import verify
+from reelkind.training.models import TemporalHead
+
+GRAPHS = ("preprocess.onnx", "preprocess_tta.onnx", "backbone.onnx", "head.onnx", "average.onnx")
+
+
+def model(bundle: Bundle, name: str) -> onnx.ModelProto:
+    return onnx.load(bundle.path("onnx", name))
+
+
+@pytest.fixture(scope="module")
+def head() -> tuple[Bundle, TemporalHead, onnx.ModelProto]:
+    """Four layers, as trained; weights far from zero in every gate, so that mixing them up shows."""
+    torch.manual_seed(3)
+    info = HeadInfo(feature_dim=24, width=16)
+    module = TemporalHead(info).eval()
+    with torch.no_grad():
+        for weight in module.lstm.parameters():
+            weight.copy_(torch.randn_like(weight))
+    bundle = Bundle("odd", BackboneInfo("any", 24, 64), info, 16)
+    return bundle, module, build_head_graph(bundle, module)
+
+
+@pytest.mark.parametrize("num_frames", [1, 7, 16, 33, 257])
+def test_head_is_right_at_any_number_of_frames(
+    head: tuple[Bundle, TemporalHead, onnx.ModelProto], num_frames: int
+) -> None:
+    _, module, graph = head
+    features = torch.randn(3, 2, num_frames, 24)
+    given = onnx_stage(graph.SerializeToString())([features.numpy()])
+    with torch.no_grad():
+        expected = module(features.flatten(0, 1))
+    assert [array.shape for array in given] == [(3, 2, 4), (3, 2, num_frames), (3, 2, 16)]
+    for array, tensor in zip(given, expected, strict=True):
+        np.testing.assert_allclose(array.reshape(tensor.shape), tensor, atol=1e-5)
+
+
+def test_a_graph_broken_on_purpose_is_named(head: tuple[Bundle, TemporalHead, onnx.ModelProto]) -> None:
+    bundle, module, graph = head
+    broken = onnx.ModelProto.FromString(graph.SerializeToString())
+    second, third = [node for node in broken.graph.node if node.op_type == "LSTM"][1:3]
+    second.input[1], third.input[1] = third.input[1], second.input[1]
+    with pytest.raises(ParityError, match=r"head_odd: \w+ at B=\d V=\d T=\d+ differs by .* allowed is 1e-04"):
+        verify(head_graph(bundle), broken.SerializeToString(), torch_stage(module, 2), 64)
+
+
+def test_a_graph_with_fixed_frames_is_named(head: tuple[Bundle, TemporalHead, onnx.ModelProto]) -> None:
+    bundle, module, graph = head
+
+    def stage_of_five_frames(inputs: list[np.ndarray]) -> list[np.ndarray]:
+        return list(torch_stage(module, 2)([inputs[0][:, :, :5]]))
+
+    with pytest.raises(ParityError, match="head_odd: logits at B=2 V=2 T=7 differs"):
+        verify(head_graph(bundle), graph.SerializeToString(), stage_of_five_frames, 64)
+
+
+def test_a_graph_that_does_not_run_is_named(head: tuple[Bundle, TemporalHead, onnx.ModelProto]) -> None:
+    bundle, module, graph = head
+    broken = onnx.ModelProto.FromString(graph.SerializeToString())
+    first = next(node for node in broken.graph.node if node.op_type == "LSTM")
+    first.input[1], first.input[2] = first.input[2], first.input[1]
+    with pytest.raises(ParityError, match=r"head_odd.*: ONNX Runtime refuses it"):
+        verify(head_graph(bundle), broken.SerializeToString(), torch_stage(module, 2), 64)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_files_carry_no_trace_of_machine_or_exporter(lite: Bundle, name: str) -> None:
+    data = lite.path("onnx", name).read_bytes()
+    readable = b"\n".join(re.findall(rb"[ -~]{6,}", data))
+    for trace in (b"site-packages", b".py", b"/tmp", b"/home", b"pkg.torch", b"Traceback"):
+        assert trace not in readable
+    loaded = model(lite, name)
+    assert (loaded.producer_name, loaded.ir_version) == ("reelkind", IR_VERSION)
+    assert [(opset.domain, opset.version) for opset in loaded.opset_import] == [("", OPSET)]
+    assert not any(node.doc_string or node.metadata_props or node.name for node in loaded.graph.node)
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"), [("backbone.onnx", "backbone.safetensors"), ("head.onnx", "head.safetensors")]
+)
+def test_graphs_are_stored_in_half_precision(lite: Bundle, name: str, weights: str) -> None:
+    assert lite.path("onnx", name).stat().st_size < 1.1 * lite.path(weights).stat().st_size + 8_000
+
+
+def test_uint8_goes_into_a_cast_and_nowhere_else(lite: Bundle) -> None:
+    nodes = model(lite, "backbone.onnx").graph.node
+    assert [node.op_type for node in nodes if "views" in node.input] == ["Cast"]
+
+
+def test_batch_norm_is_left_to_the_runtime_to_fold(lite: Bundle) -> None:
+    operators = [node.op_type for node in model(lite, "backbone.onnx").graph.node]
+    assert operators.count("BatchNormalization") == operators.count("Conv") > 0
+
+
+def test_metadata_say_what_the_graph_is(lite: Bundle) -> None:
+    entries = {entry.key: entry.value for entry in model(lite, "average.onnx").metadata_props}
+    assert entries["members"] == "lite"
+    assert entries["weights"] == "trained"
+    assert set(entries) == {"contract_version", "kind", "members", "origin", "weights"}
+
+
+def test_the_same_weights_give_the_same_bytes(lite: Bundle) -> None:
+    loaded = model(lite, "head.onnx")
+    entries = {entry.key: entry.value for entry in loaded.metadata_props}
+    again = with_metadata(build_head_graph(lite, load_modules(lite)[1]), entries)
+    assert again == lite.path("onnx", "head.onnx").read_bytes()
+
+
+def test_random_weights_are_the_seeds_and_say_so(tmp_path: Path) -> None:
+    bundles = [
+        write_untrained_bundle(
+            "dice", "mobilenet_v2", tmp_path / str(number), seed, frame_size_px=32, width=16, num_layers=1
+        )
+        for number, seed in enumerate((1, 1, 2))
+    ]
+    first, again, other = (bundles_on_disk.weights_hash(bundle) for bundle in bundles)
+    assert first == again != other
+    assert not bundles[0].trained
+    load_modules(bundles[0])
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path, lite: Bundle) -> None:
+    for name in ("bundle.json", "backbone.safetensors", "head.safetensors"):
+        (tmp_path / name).write_bytes(lite.path(name).read_bytes())
+    (tmp_path / "head.safetensors").write_bytes(lite.path("backbone.safetensors").read_bytes())
+    with pytest.raises(ExportError, match="does not fit the bundle: lacks"):
+        load_modules(bundles_on_disk.load(tmp_path))
+
+
+def test_checked_in_graphs_are_a_fresh_export_of_the_weights_beside_them(lite: Bundle, shipped: Bundle) -> None:
+    fresh, kept = (
+        {path.name: path.read_bytes() for path in bundle.path("onnx").glob("*.onnx")} for bundle in (lite, shipped)
+    )
+    assert set(kept) == set(GRAPHS)
+    assert {name for name in GRAPHS if fresh[name] != kept[name]} == set(), "run: reelkind export onnx"

@@ -1,0 +1,71 @@
+"""``reelkind serve`` from outside: lines, signals, exit codes."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from . import tiny_repository
+from .tiny_repository import infer, random_frames
+
+SERVE = [sys.executable, "-m", "reelkind.cli.main", "serve"]
+FREE = ["--grpc-port", "0", "--http-port", "0", "--metrics-port", "0"]
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory) -> Path:
+    return tiny_repository.write(tmp_path_factory.mktemp("models"))
+
+
+@pytest.mark.triton
+@pytest.mark.usefixtures("triton_runtime")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminate"])
+def test_serves_until_told_to_stop(repository, number, tmp_path):
+    log = tmp_path / "triton.log"
+    command = [*SERVE, "--repository", str(repository), *FREE, "--log-file", str(log)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as serving:
+        try:
+            line = serving.stdout.readline()
+            assert line.startswith("ready: grpc 127.0.0.1:")
+            assert "ensembles classify, " in line
+            url = line.split("grpc ")[1].split(",")[0]
+            assert infer(url, random_frames()).shape == (1, 4)
+            serving.send_signal(number)
+            out, err = serving.communicate(timeout=20)
+        finally:
+            serving.kill()
+    assert (serving.returncode, out, err) == (0, "", "")
+    assert b"Started GRPCInferenceService" in log.read_bytes()
+
+
+@pytest.mark.triton
+@pytest.mark.usefixtures("triton_runtime")
+def test_taken_port_is_one_line_and_exit_1(repository):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        command = [*SERVE, "--repository", str(repository), *FREE, "--grpc-port", str(port)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"reelkind: port {port} on 127.0.0.1 is taken: stop what listens there or choose another --grpc-port\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "words"),
+    [
+        pytest.param(["--bundle", "nowhere"], 1, "reelkind: no bundle in nowhere", id="no bundle"),
+        pytest.param(["--threads", "0"], 2, "--threads 0: at least 1", id="threads"),
+        pytest.param(["--bundle", "a", "--repository", "b"], 2, "not allowed with", id="contradiction"),
+    ],
+)
+def test_wrong_options_are_one_sentence(options, status, words):
+    done = subprocess.run([*SERVE, *options], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr

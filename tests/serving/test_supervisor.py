@@ -1,0 +1,170 @@
+"""Decisions of the supervisor, with a server that only pretends; the real one: test_crashes.py."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from reelkind.serving import supervisor as module
+from reelkind.serving.control import BusyError, CanaryError, ModelMissingError, StubUnhealthyError
+from reelkind.serving.errors import ServingError
+from reelkind.serving.processes import Process, Stub
+from reelkind.serving.supervisor import Supervisor
+
+NOBODY = Process(pid=2**22 + 1, parent=1, session=1, state="S", start_ticks=0)  # above the kernel's largest pid
+
+
+class PretendServer:
+    """Records what is done to it; ``canaries`` are raised one a call, None is an answer."""
+
+    def __init__(self) -> None:
+        self.configs = {"classify": "config"}
+        self.control = self
+        self.done: list[str] = []
+        self.canaries: list[CanaryError | None] = []
+        self.running = True
+        self.restart_error: ServingError | None = None
+        self.num_answered = 0
+        self.living: list[Stub] = []
+
+    def is_running(self) -> bool:
+        return self.running
+
+    def why_it_ended(self) -> str:
+        return "tritonserver was killed by signal 9"
+
+    def stubs(self) -> list[Stub]:
+        return self.living
+
+    def restart(self) -> None:
+        self.done.append("restart")
+        if self.restart_error:
+            raise self.restart_error
+        self.running = True
+
+    def num_answers(self, name: str) -> int:
+        return self.num_answered
+
+    def is_ready(self, name: str) -> bool:
+        return True
+
+    def reload(self, model: str) -> None:
+        self.done.append(f"reload {model}")
+
+    def load(self, model: str) -> None:
+        self.done.append(f"load {model}")
+
+    def canary(self, config, timeout_s: float, num_frames: int | None = None) -> None:
+        self.done.append("canary")
+        error = self.canaries.pop(0) if self.canaries else None
+        if error is not None:
+            raise error
+
+
+@pytest.fixture
+def server() -> PretendServer:
+    return PretendServer()
+
+
+@pytest.fixture
+def watch(server):
+    """A supervisor whose canary is always due."""
+    supervisor = Supervisor(server)
+    supervisor._look_around()
+
+    def check(times: int = 1) -> list[str]:
+        server.done.clear()
+        for _ in range(times):
+            supervisor._next_canary = 0.0
+            supervisor._check()
+        return server.done
+
+    check.supervisor = supervisor
+    return check
+
+
+def test_healthy_server_is_only_asked(watch):
+    assert watch(2) == ["canary", "canary"]
+
+
+def test_traffic_spares_the_canary(watch, server):
+    watch()
+    server.num_answered = 5
+    assert watch() == []
+
+
+def test_dead_process_is_loaded_again(watch, server, caplog):
+    watch.supervisor._stubs = [Stub(NOBODY, "head_lite")]
+    with caplog.at_level(logging.WARNING):
+        assert watch() == ["reload head_lite", "canary"]
+    assert [record.getMessage().split(" after")[0] for record in caplog.records] == [
+        "head_lite: its process died; loading again",
+        "head_lite: answers again",
+    ]
+
+
+def test_two_failed_reloads_lead_to_a_restart(watch, server):
+    watch.supervisor._stubs = [Stub(NOBODY, "head_lite")]
+    server.canaries = [CanaryError("no"), CanaryError("no")]
+    assert watch() == ["reload head_lite", "canary", "reload head_lite", "canary", "restart"]
+
+
+def test_ended_server_is_restarted(watch, server):
+    server.running = False
+    assert watch() == ["restart"]
+
+
+@pytest.mark.parametrize(
+    ("error", "cure"),
+    [
+        pytest.param(StubUnhealthyError("head_lite"), ["reload head_lite", "canary"], id="hanging process"),
+        pytest.param(ModelMissingError("unknown model"), ["canary"], id="ensemble not loaded"),
+        pytest.param(CanaryError("nonsense"), ["restart"], id="anything else"),
+        pytest.param(BusyError("deadline"), ["restart"], id="no progress"),
+    ],
+)
+def test_second_bad_canary_in_a_row_is_acted_upon(watch, server, error, cure):
+    server.canaries = [error, None, error]
+    assert watch(3) == ["canary"] * 3
+    server.canaries = [error]
+    assert watch() == ["canary", *cure]
+
+
+def test_busy_server_that_makes_progress_is_left_alone(watch, server):
+    def busy(name: str) -> int:
+        server.num_answered += 1
+        return server.num_answered
+
+    server.num_answers = busy
+    watch.supervisor._answers = {"classify": 0}
+    for _ in range(5):
+        watch.supervisor._judge("classify", BusyError("queue full"))
+    assert server.done == []
+
+
+def test_gives_up_after_too_many_restarts(watch, server):
+    server.running = False
+    server.restart_error = ServingError("port gone")
+    with pytest.raises(ServingError, match="gave up after 3 restarts within 60 s; last reason: port gone"):
+        watch()
+    assert server.done == ["restart"] * module.MAX_RESTARTS
+
+
+def test_reason_for_giving_up_reaches_whoever_waits(server):
+    server.running = False
+    server.restart_error = ServingError("port gone")
+    supervisor = Supervisor(server)
+    supervisor.start()
+    with pytest.raises(ServingError, match="port gone"):
+        supervisor.wait(10.0)
+    supervisor.stop()
+    supervisor.join()
+
+
+def test_stopping_ends_the_watch_in_silence(server):
+    supervisor = Supervisor(server)
+    supervisor.start()
+    supervisor.stop()
+    supervisor.join()
+    supervisor.wait(0.0)

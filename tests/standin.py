@@ -1,0 +1,142 @@
+"""A stand-in for Triton: a real gRPC server of the KServe v2 protocol that answers as a reelkind ensemble would.
+
+It says what a test tells it to, which a real server cannot be made to: every status, silence, damaged tensors.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import numpy as np
+import pytest
+from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
+
+from reelkind.core.taxonomy import CLASSES
+from reelkind.core.tensors import CONTRACT_VERSION
+
+NUM_FRAMES, FRAME_SIZE_PX, EMBEDDING_DIM, MAX_BATCH = 4, 32, 6, 8
+PARAMETERS = {
+    "contract_version": CONTRACT_VERSION,
+    "num_frames": str(NUM_FRAMES),
+    "frame_size_px": str(FRAME_SIZE_PX),
+    "classes": ",".join(CLASSES),
+    "members": "lite",
+    "views": "identity",
+    "trained": "true",
+    "weights": "0" * 64,
+}
+
+
+def expected_probabilities(frames: np.ndarray) -> np.ndarray:
+    """What it answers for uint8 [B, T, H, W, 3]: softmax of four times mean red, green, blue, and zero: [B, 4]."""
+    colours = frames.astype(np.float64).mean(axis=(1, 2, 3)) / 255 * 4
+    weights = np.exp(np.concatenate([colours, np.zeros((len(frames), 1))], axis=1))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+class StandinServer(service_pb2_grpc.GRPCInferenceServiceServicer):
+    """Attributes a test may change at any time.
+
+    Attributes:
+        url: where it listens.
+        failures: (status, message) for the next inference requests, one each.
+        parameters: of the ensemble's config.
+        outputs: tensors by name that replace the right ones, as (array, shape said).
+        hold: inference waits until this is set.
+        requests: shapes of the frames received.
+        metadata: headers of the last inference request.
+        most_at_once: most inference requests under way at the same time.
+    """
+
+    def __init__(self) -> None:
+        self.failures: deque[tuple[grpc.StatusCode, str]] = deque()
+        self.parameters = dict(PARAMETERS)
+        self.outputs: dict[str, tuple[np.ndarray, list[int]] | None] = {}
+        self.hold = threading.Event()
+        self.hold.set()
+        self.ready = True
+        self.requests: list[list[int]] = []
+        self.metadata: dict[str, str] = {}
+        self.most_at_once = 0
+        self._at_once = 0
+        self._lock = threading.Lock()
+        self.url = ""
+        self._server: grpc.Server | None = None
+
+    def start(self, port: int = 0) -> None:
+        options = [("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)]
+        self._server = grpc.server(ThreadPoolExecutor(16), options=options)
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self._server)
+        self.url = f"127.0.0.1:{self._server.add_insecure_port(f'127.0.0.1:{port}')}"
+        self._server.start()
+
+    def stop(self) -> None:
+        self.hold.set()
+        if self._server is not None:
+            self._server.stop(grace=None).wait()
+
+    def ServerReady(self, request, context):
+        return service_pb2.ServerReadyResponse(ready=self.ready)
+
+    def ModelReady(self, request, context):
+        return service_pb2.ModelReadyResponse(ready=self.ready)
+
+    def ModelConfig(self, request, context):
+        if request.name != "classify":
+            context.abort(grpc.StatusCode.NOT_FOUND, f"Request for unknown model: '{request.name}' is not found")
+        config = model_config_pb2.ModelConfig(name=request.name, max_batch_size=MAX_BATCH)
+        config.input.add(name="frames", data_type=model_config_pb2.TYPE_UINT8, dims=[-1, -1, -1, 3])
+        for name in ("probabilities", "attention", "embedding"):
+            config.output.add(name=name, data_type=model_config_pb2.TYPE_FP32, dims=[-1])
+        for name, value in self.parameters.items():
+            config.parameters[name].string_value = value
+        return service_pb2.ModelConfigResponse(config=config)
+
+    def ModelInfer(self, request, context):
+        with self._lock:
+            self.metadata = dict(context.invocation_metadata())
+            self.requests.append(list(request.inputs[0].shape))
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+            failure = self.failures.popleft() if self.failures else None
+        try:
+            if failure is not None:
+                context.abort(*failure)
+            while context.is_active() and not self.hold.wait(0.01):
+                pass
+            return self._answer(request)
+        finally:
+            with self._lock:
+                self._at_once -= 1
+
+    def _answer(self, request):
+        shape = list(request.inputs[0].shape)
+        frames = np.frombuffer(request.raw_input_contents[0], np.uint8).reshape(shape)
+        num_videos, num_frames = shape[:2]
+        right = {
+            "probabilities": expected_probabilities(frames).astype(np.float32),
+            "attention": np.full((num_videos, num_frames), 1 / num_frames, np.float32),
+            "embedding": np.ones((num_videos, EMBEDDING_DIM), np.float32),
+        }
+        response = service_pb2.ModelInferResponse(model_name=request.model_name)
+        for name, array in right.items():
+            replaced = self.outputs.get(name, (array, list(array.shape)))
+            if replaced is None:
+                continue
+            array, said = replaced
+            response.outputs.add(name=name, datatype="FP32", shape=said)
+            response.raw_output_contents.append(array.tobytes())
+        return response
+
+
+@pytest.fixture
+def standin() -> Iterator[StandinServer]:
+    """A stand-in server on a free port."""
+    server = StandinServer()
+    server.start()
+    yield server
+    server.stop()
