@@ -35,7 +35,7 @@ $(FULL): $(BASE)
 setup: $(FULL) $(SERVER) ## everything for development: PyTorch, linters, server environment
 
 demo: $(SERVER) ## four sample videos through a real tritonserver on this machine (no torch, no GPU, no Docker)
-	@$(BIN)/reelkind classify samples
+	@$(BIN)/reelkind classify --top-k 2 samples
 	@echo
 	@echo "your own file:  $(BIN)/reelkind classify my_video.mp4"
 

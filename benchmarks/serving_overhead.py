@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypedDict
 
 import numpy as np
 
@@ -33,13 +32,8 @@ ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 
 Classify = Callable[[np.ndarray], object]
-
-
-class Rates(TypedDict):
-    """Clips per second of each round, round i of one side next to round i of the other."""
-
-    triton: list[float]
-    in_process: list[float]
+Rates = dict[str, list[float]]
+"""Side (``triton``, ``in_process``) -> clips per second of each round, round i of one beside round i of the other."""
 
 
 def clips_per_second(classify: Classify, clips: Sequence[np.ndarray], concurrency: int, num_clips: int) -> float:
@@ -61,7 +55,7 @@ def compare(
     for i in range(rounds):
         order = list(sides)[:: 1 if i % 2 else -1]
         for side in order:
-            rates[side].append(clips_per_second(sides[side], clips, concurrency, num_clips))  # type: ignore[literal-required]
+            rates[side].append(clips_per_second(sides[side], clips, concurrency, num_clips))
         print(
             f"round {i + 1:2}: Triton {rates['triton'][-1]:.2f}, in-process {rates['in_process'][-1]:.2f} clips/s",
             file=sys.stderr,
@@ -90,6 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rates = compare(
             client.classify_frames, lambda clip: local(clip[None]), clips, args.concurrency, args.rounds, args.clips
         )
+    medians = {side: statistics.median(values) for side, values in rates.items()}
     ratios = [a / b for a, b in zip(rates["triton"], rates["in_process"], strict=True)]
     report = {
         "what": "clips/s through Triton (Python backend, ONNX Runtime, gRPC) and through the same sessions in-process",
@@ -98,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "concurrency": args.concurrency,
         "threads_per_session": threads,
         "clip": [frames, size, size, 3],
-        "clips_per_second": {side: round(statistics.median(values), 3) for side, values in rates.items()},
+        "clips_per_second": {side: round(median, 3) for side, median in medians.items()},
         "ratio_median": round(statistics.median(ratios), 3),
         "ratio_quartiles": [round(q, 3) for q in statistics.quantiles(ratios, n=4)[::2]],
         "rounds": rates,
@@ -106,8 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     args.json.parent.mkdir(parents=True, exist_ok=True)
     args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    medians = report["clips_per_second"]
-    print(f"Triton      {medians['triton']:7.2f} clips/s\nin-process  {medians['in_process']:7.2f} clips/s")  # type: ignore[index]
+    print(f"Triton      {medians['triton']:7.2f} clips/s\nin-process  {medians['in_process']:7.2f} clips/s")
     print(f"ratio       {report['ratio_median']:7.3f}  (quartiles {report['ratio_quartiles']}, {args.rounds} rounds)")
     return 0
 

@@ -28,7 +28,9 @@ _MAX_PATH_SHARE = 0.5  # of the terminal's width
 class Report(Protocol):
     """Prints answers as they come."""
 
-    def add(self, answer: Answer) -> None: ...
+    def add(self, answer: Answer) -> None:
+        """Print one answer, at once."""
+        ...
 
 
 def make(args: argparse.Namespace, inputs: Any, info: ServerInfo) -> Report:
@@ -149,6 +151,7 @@ class Progress:
             )
 
     def advance(self) -> None:
+        """One video more is done."""
         if self._bar is not None:
             self._bar.update()
 

@@ -9,14 +9,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from ._arguments import positive, seconds
+
 if TYPE_CHECKING:
     from reelkind.client import Client, Decoder
 
     from ._report import Answer
 
 EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE, as shells report it
 URL_VARIABLE = "REELKIND_URL"
 
 _DESCRIPTION = """\
@@ -40,7 +40,7 @@ def add_parser(subparsers: Any) -> None:
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--jsonl", action="store_true", help="one JSON object a video")
     shape.add_argument("--csv", action="store_true", help="a header, then one row a video")
-    parser.add_argument("--top-k", type=_positive, default=1, metavar="N", help="show the N likeliest classes (table)")
+    parser.add_argument("--top-k", type=positive, default=1, metavar="N", help="show the N likeliest classes (table)")
     parser.add_argument("--attention", action="store_true", help="add each frame's weight and time (--jsonl)")
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
@@ -50,11 +50,11 @@ def add_parser(subparsers: Any) -> None:
     )
     where.add_argument("--bundle", metavar="DIR", help="serve this bundle for this run")
     parser.add_argument("--ensemble", metavar="NAME", help="model on the server (default: classify)")
-    parser.add_argument("--timeout", type=_seconds, metavar="S", help="seconds an answer may take (default: 30)")
+    parser.add_argument("--timeout", type=seconds, metavar="S", help="seconds an answer may take (default: 30)")
     parser.add_argument(
-        "--decode-timeout", type=_seconds, metavar="S", help="seconds decoding a file may take (default: 120)"
+        "--decode-timeout", type=seconds, metavar="S", help="seconds decoding a file may take (default: 120)"
     )
-    parser.add_argument("--jobs", type=_positive, metavar="N", help="decoding processes (default: one a CPU)")
+    parser.add_argument("--jobs", type=positive, metavar="N", help="decoding processes (default: one a CPU)")
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
     parser.set_defaults(run=run)
 
@@ -67,14 +67,10 @@ def run(args: argparse.Namespace) -> int:
     items = _inputs.expand(args.paths, sys.stdin)
     # A list is needed for the table's width and the bar's total; one from a pipe may be endless.
     inputs: Iterable[_inputs.Input] = items if _inputs.STDIN in args.paths else list(items)
-    try:
-        with ExitStack() as stack:
-            client = _connect(args, stack, _decoder(args, stack))
-            report = _report.make(args, inputs, client.server_info)
-            return _print_all(report, _answers(client, inputs, args.jobs), inputs, args)
-    except BrokenPipeError:  # the reader has seen enough, as in `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
+    with ExitStack() as stack:
+        client = _connect(args, stack, _decoder(args, stack))
+        report = _report.make(args, inputs, client.server_info)
+        return _print_all(report, _answers(client, inputs, args.jobs), inputs, args)
 
 
 def _print_all(report: Any, answers: Iterable[Answer], inputs: Any, args: argparse.Namespace) -> int:
@@ -164,17 +160,3 @@ def _connect(args: argparse.Namespace, stack: ExitStack, decoder: Decoder) -> Cl
 
 def _say(sentence: str) -> None:
     print(f"reelkind: {sentence}", file=sys.stderr)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
-    return value

@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reelkind.core.errors import ReelkindError
-
+from ._arguments import positive
 from ._embedded import default_bundle
 
 if TYPE_CHECKING:
@@ -40,7 +39,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--flavour", choices=_FLAVOURS, default="python", help="who executes the graphs (default: %(default)s)"
     )
     repository.add_argument("--out", type=Path, required=True, help="the repository; models of the same name go")
-    repository.add_argument("--threads", type=int, help="CPU threads inside one operator; all cores if left out")
+    repository.add_argument(
+        "--threads", type=positive, metavar="N", help="CPU threads inside one operator (default: all cores)"
+    )
     repository.add_argument("--configs-only", action="store_true", help="leave the graphs out, as in a checkout")
     repository.set_defaults(run=run_repository)
 
@@ -67,8 +68,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run_onnx(args: argparse.Namespace) -> int:
     """Write and check the graphs; one line a file."""
-    with _extra_needed():
-        from reelkind.export.onnx_files import export_average, export_bundle
+    from reelkind.export.onnx_files import export_average, export_bundle
 
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -103,13 +103,11 @@ def run_repository(args: argparse.Namespace) -> int:
 def run_parity(args: argparse.Namespace) -> int:
     """Print the ladder; 1 if a rung fails."""
     from reelkind.core.specs import DEFAULT_ENSEMBLE
-
-    with _extra_needed():
-        from reelkind.export.clips import default_clips, video_clips
-        from reelkind.export.parity import Rung, as_json, climb, table
-        from reelkind.export.reference import OnnxPipeline
-        from reelkind.export.torch_pipeline import TorchPipeline
-        from reelkind.export.triton_rung import TritonPipeline
+    from reelkind.export.clips import default_clips, video_clips
+    from reelkind.export.parity import Rung, as_json, climb, table
+    from reelkind.export.reference import OnnxPipeline
+    from reelkind.export.torch_pipeline import TorchPipeline
+    from reelkind.export.triton_rung import TritonPipeline
 
     bundles = _load(args)
     size = bundles[0].backbone.frame_size_px
@@ -157,15 +155,6 @@ def _load(args: argparse.Namespace) -> list[Bundle]:
         if not bundle.trained:
             print(f"reelkind: bundle {bundle.name!r} has random weights: its answers mean nothing", file=sys.stderr)
     return bundles
-
-
-@contextmanager
-def _extra_needed() -> Iterator[None]:
-    """Say how to install what a base installation lacks."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise ReelkindError(f"this needs {error.name}: pip install 'reelkind[export]'") from error
 
 
 @contextmanager

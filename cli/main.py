@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
 
 from reelkind.core.errors import ReelkindError
 
 from . import classify, export, serve, train
 
-EXIT_OK = 0
 EXIT_FAILED = 1
-EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 _SUBCOMMANDS = (classify, serve, train, export)
+_HAVE_EXTRAS = ("train", "export")  # subcommands that need what the extra of their name installs
+
+logger = logging.getLogger(__name__)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -33,18 +39,55 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand: results to stdout, talk to stderr; 0 ok, 1 failed, 2 usage."""
+    _open_closed_streams()
+    signal.signal(signal.SIGTERM, _exit)
     args = build_parser().parse_args(argv)
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(args.verbose, 2)]
     logging.basicConfig(level=level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     try:
         status: int = args.run(args)
+        sys.stdout.flush()
         return status
     except ReelkindError as error:
         print(f"reelkind: {error}", file=sys.stderr)
         return EXIT_FAILED
+    except ModuleNotFoundError as error:
+        if args.command not in _HAVE_EXTRAS:
+            raise
+        print(f"reelkind: this needs {error.name}: pip install 'reelkind[{args.command}]'", file=sys.stderr)
+        return EXIT_FAILED
+    except BrokenPipeError:  # the reader has seen enough, as in `| head`
+        _give_up_output()
+        return EXIT_BROKEN_PIPE
+    except OSError as error:  # a full disk, a folder that may not be written
+        logger.debug("the system refused", exc_info=True)
+        reason = error.strerror or str(error)
+        print(f"reelkind: {f'{error.filename}: {reason}' if error.filename else reason}", file=sys.stderr)
+        _give_up_output()
+        return EXIT_FAILED
     except KeyboardInterrupt:
         print("reelkind: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def _open_closed_streams() -> None:
+    """Whoever starts us may have closed some; the next file opened would take their numbers."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
+
+
+def _exit(number: int, frame: FrameType | None) -> NoReturn:
+    """End as any program does that is told to, but take server and workers along."""
+    sys.exit(128 + number)
+
+
+def _give_up_output() -> None:
+    """Drop what stdout does not take; it would be tried once more, and complained about, at the very end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 from reelkind.core import bundle
 
+from ._arguments import positive
 from ._embedded import build_repository, default_bundle
 
 if TYPE_CHECKING:
     from reelkind.serving.server import TritonServer
 
-EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+EXIT_OK, EXIT_FAILED = 0, 1
 FLAVOURS = ("auto", "python", "onnxruntime", "tensorrt")
 _PORT_HELP = "0 picks a free one (default: %(default)s)"
 
@@ -50,7 +51,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--flavour", choices=FLAVOURS, default="auto", help="who executes the graphs (default: %(default)s)"
     )
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads inside one operator (default: all cores)")
+    parser.add_argument(
+        "--threads", type=positive, metavar="N", help="CPU threads inside one operator (default: all cores)"
+    )
     parser.add_argument("--log-file", type=Path, metavar="FILE", help="append tritonserver's own output to this file")
     parser.add_argument("--prepare", action="store_true", help="only make the embedded server's environment, then exit")
     parser.set_defaults(run=run)
@@ -58,8 +61,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM, or until the server cannot be kept alive."""
-    if args.threads is not None and args.threads < 1:
-        return _usage(f"--threads {args.threads}: at least 1")
     if args.prepare:
         from reelkind.serving.environment import prepare_server_env
 
@@ -150,8 +151,3 @@ def _stop_signals() -> Iterator[None]:
 
 def _say(line: str) -> None:
     print(f"reelkind: {line}", file=sys.stderr, flush=True)
-
-
-def _usage(message: str) -> int:
-    _say(message)
-    return EXIT_USAGE

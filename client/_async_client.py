@@ -40,7 +40,7 @@ class AsyncClient:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.url = _wire.check_url(url)
-        self.ensemble = ensemble
+        self.ensemble = _wire.check_model_name(ensemble)
         self._timeout_s = timeout_s
         self._retry_s = retry_s
         self._decoder: Decoder = InlineDecoder() if decoder is None else decoder

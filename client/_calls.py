@@ -18,6 +18,7 @@ from reelkind.core.errors import VideoError
 from reelkind.core.specs import DEFAULT_ENSEMBLE
 
 from . import _wire
+from ._errors import RequestRejected
 from ._prediction import Prediction
 from .decoding import Decoded, Decoder
 
@@ -58,8 +59,13 @@ class Call:
         self._path = path
         self._times_ms = None if times_ms is None else np.asarray(times_ms, np.int64)
         self._decode_ms = decode_ms
-        self._single = np.ndim(frames) == 4
         self._batch = _wire.as_batch(frames, info)
+        self._single = np.ndim(frames) == 4
+        if self._times_ms is not None and self._times_ms.shape != (self._batch.shape[1],):
+            raise RequestRejected(
+                f"times_ms has shape {list(self._times_ms.shape)}, required is one time for each of the "
+                f"{self._batch.shape[1]} frames"
+            )
         self.request = _wire.request(self._batch)
 
     @classmethod

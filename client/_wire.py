@@ -15,7 +15,14 @@ from tritonclient.utils import InferenceServerException
 from reelkind.core import specs, tensors
 from reelkind.core.taxonomy import CLASSES
 
-from ._errors import ContractMismatch, InvalidUrl, RequestRejected, RequestTooLarge, ServerFailed
+from ._errors import (
+    ContractMismatch,
+    InvalidUrl,
+    ModelUnavailable,
+    RequestRejected,
+    RequestTooLarge,
+    ServerFailed,
+)
 from ._prediction import ModelInfo, Prediction
 
 MAX_REQUEST_BYTES = 1 << 29  # 512 MiB, more than the largest batch of longest clips at 224 px
@@ -54,9 +61,21 @@ def check_url(url: str) -> str:
     Raises:
         InvalidUrl: if it is not.
     """
-    if not re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):\d{1,5}", url):
+    found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):([0-9]{1,5})", url)
+    if not found or not url.isprintable() or not 1 <= int(found[2]) <= 65535:
         raise InvalidUrl(f"{url!r} is not an address: write host:port of the server's gRPC port, e.g. 127.0.0.1:8001")
     return url
+
+
+def check_model_name(name: str) -> str:
+    """Return ``name`` if a model can be called so.
+
+    Raises:
+        ModelUnavailable: if it is empty or holds what protobuf cannot carry or nobody can read.
+    """
+    if not name or not name.isprintable():
+        raise ModelUnavailable(f"no model is called {name!r}: the default ensemble is {specs.DEFAULT_ENSEMBLE!r}")
+    return name
 
 
 def channel_args(url: str) -> list[tuple[str, Any]]:
@@ -129,9 +148,9 @@ def as_batch(frames: npt.ArrayLike, info: ServerInfo) -> Frames:
         RequestRejected: if they are no frames.
         RequestTooLarge: if they are too many.
     """
-    array = np.asarray(frames)
-    batch = array[None] if array.ndim == len(tensors.FRAMES.shape) - 1 else array
     try:
+        array = np.asarray(frames)  # refuses frames of different sizes
+        batch = array[None] if array.ndim == len(tensors.FRAMES.shape) - 1 else array
         tensors.FRAMES.check(batch)
     except ValueError as error:
         raise RequestRejected(f"{error} (or one video without the axis B)") from None

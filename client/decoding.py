@@ -22,6 +22,7 @@ from reelkind.core.video import Clip, VideoError, read_clip
 DECODE_TIMEOUT_S = 120.0  # an hour of 4K with one keyframe takes less on a laptop
 START_TIMEOUT_S = 60.0  # a worker is ready after half a second, on a machine under load after several
 _CLOSED = "not decoded: the decoder was closed"
+_NOT_STARTED = "not decoded: no decoder process could be started"
 
 
 @dataclass(frozen=True)
@@ -139,8 +140,11 @@ class ProcessDecoder:
             if self._closed or worker is None:
                 raise VideoError(path, _CLOSED)
             worker.kill()
+            try:
+                fresh = _Worker()
+            except OSError as error:  # the dead one stays in its place: the next file tries again
+                raise VideoError(path, f"{_NOT_STARTED} ({error.strerror})") from error
             self._workers.remove(worker)
-            fresh = _Worker()
             self._workers.add(fresh)
             return fresh
 
@@ -185,7 +189,7 @@ class _Worker:
         """
         try:
             if not self._ready:
-                self._receive(START_TIMEOUT_S, "not decoded: no decoder process could be started")
+                self._receive(START_TIMEOUT_S, _NOT_STARTED)
                 self._ready = True
             started = time.perf_counter()
             self._connection.send(job)

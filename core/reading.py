@@ -20,20 +20,21 @@ Job = tuple[Callable[..., Clip], str, dict[str, Any]]
 def serve(jobs: Connection[Clip | VideoError | None, Job]) -> None:
     """Say None when ready; then answer each job with a clip, or the error, until the other side is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is meant for who started this process
-    jobs.send(None)
-    while True:
-        try:
-            read, path, wanted = jobs.recv()
-        except EOFError:
-            return
-        answer: Clip | VideoError
-        try:
-            answer = read(path, **wanted)
-        except VideoError as error:
-            answer = error
-        except Exception as error:
-            answer = unforeseen(path, error)
-        jobs.send(answer)
+    try:
+        jobs.send(None)
+        while True:
+            jobs.send(_answer(*jobs.recv()))
+    except (EOFError, OSError):  # however it went: there is nobody left to tell
+        return
+
+
+def _answer(read: Callable[..., Clip], path: str, wanted: dict[str, Any]) -> Clip | VideoError:
+    try:
+        return read(path, **wanted)
+    except VideoError as error:
+        return error
+    except Exception as error:
+        return unforeseen(path, error)
 
 
 def unforeseen(path: str, error: Exception) -> VideoError:

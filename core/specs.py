@@ -31,7 +31,7 @@ QUEUE_DELAY_US = 2_000  # waiting this long for company costs less than 2 % of a
 MAX_QUEUE_SIZE = 64  # requests waiting at one model before new ones are refused (UNAVAILABLE)
 QUEUE_TIMEOUT_US = 60_000_000  # a request older than a minute is refused, not answered late
 WARMUP_FRAMES = 16
-CPU_FRAMES_PER_RUN = 4  # a backbone on a CPU is a third faster when the activations of a run stay in its cache
+CPU_FRAMES_PER_RUN = 4  # on a CPU, activations of a few frames stay in its cache; memory does not grow with T
 
 
 @dataclass(frozen=True)

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import onnx
+import torch
 
 from reelkind.core import specs
 from reelkind.core.bundle import ONNX_FOLDER, Bundle
 from reelkind.core.specs import VIEWS, Graph
+from reelkind.core.tensors import CONTRACT_VERSION
 
 from .canonical import with_metadata
 from .checkpoint import load_modules
 from .graphs import build_average, build_preprocess
 from .modules import build_backbone_graph, build_head_graph
 from .origin import origin
-from .repository import CONTRACT_VERSION
 from .steps import Stage
 from .torch_pipeline import average_stage, preprocess_stage, torch_stage
 from .verify import verify
@@ -52,14 +54,19 @@ def export_bundle(bundle: Bundle, folder: str | os.PathLike[str] | None = None) 
     """
     backbone, head = load_modules(bundle)
     size = bundle.backbone.frame_size_px
-    made: list[tuple[Graph, onnx.ModelProto, Stage]] = [
-        (specs.preprocess_graph(size, views), build_preprocess(size, views), preprocess_stage(size, views))
+    checked = [
+        _check(
+            specs.preprocess_graph(size, views), build_preprocess(size, views), preprocess_stage(size, views), [bundle]
+        )
         for views in VIEWS
     ]
-    made.append((specs.backbone_graph(bundle), build_backbone_graph(bundle, backbone), torch_stage(backbone, 3)))
-    made.append((specs.head_graph(bundle), build_head_graph(bundle, head), torch_stage(head, 2)))
-    made.append((specs.average_graph([bundle]), build_average([bundle]), average_stage([bundle])))
-    checked = [_check(graph, model, stage, [bundle]) for graph, model, stage in made]
+    for graph, model, module, num_folded in (
+        (specs.backbone_graph(bundle), build_backbone_graph(bundle, backbone), backbone, 3),
+        (specs.head_graph(bundle), build_head_graph(bundle, head), head, 2),
+    ):
+        exact = partial(torch_stage, module, num_folded, torch.float64)
+        checked.append(_check(graph, model, torch_stage(module, num_folded), [bundle], exact))
+    checked.append(_check(specs.average_graph([bundle]), build_average([bundle]), average_stage([bundle]), [bundle]))
     return [_write(graph, file, error, folder or bundle.path(ONNX_FOLDER)) for graph, file, error in checked]
 
 
@@ -70,7 +77,11 @@ def export_average(bundles: Sequence[Bundle], folder: str | os.PathLike[str] | N
 
 
 def _check(
-    graph: Graph, model: onnx.ModelProto, reference: Stage, bundles: Sequence[Bundle]
+    graph: Graph,
+    model: onnx.ModelProto,
+    reference: Stage,
+    bundles: Sequence[Bundle],
+    exact: Callable[[], Stage] | None = None,
 ) -> tuple[Graph, bytes, float]:
     entries = {"contract_version": CONTRACT_VERSION, "kind": graph.kind}
     if graph.members:
@@ -78,7 +89,7 @@ def _check(
         entries["origin"] = origin(graph, {bundle.name: bundle for bundle in bundles})
         entries["weights"] = "trained" if all(bundle.trained for bundle in bundles) else "untrained"
     file = with_metadata(model, entries)
-    return graph, file, verify(graph, file, reference, bundles[0].backbone.frame_size_px)
+    return graph, file, verify(graph, file, reference, bundles[0].backbone.frame_size_px, exact=exact)
 
 
 def _write(graph: Graph, file: bytes, max_error: float, folder: str | os.PathLike[str]) -> GraphFile:

@@ -24,14 +24,13 @@ from reelkind.core import specs
 from reelkind.core.bundle import Bundle, weights_hash
 from reelkind.core.specs import Ensemble, Graph
 from reelkind.core.taxonomy import CLASSES
-from reelkind.core.tensors import TensorSpec
+from reelkind.core.tensors import CONTRACT_VERSION, TensorSpec
 from reelkind.core.video import FRAME_SIZE_PX
 
 from .errors import ExportError
 from .origin import find_graph_file
 
 FLAVOURS = ("tensorrt", "onnxruntime", "python")
-CONTRACT_VERSION = "1"  # of tensors and handshake; a client refuses another
 VERSION_FOLDER = "1"
 LABELS_NAME = "labels.txt"
 KEEP_NAME = ".gitkeep"  # version folders must survive a checkout, ensembles have nothing else in theirs
@@ -41,7 +40,14 @@ _WARMUP_LENGTHS = {"V": 1, "H": FRAME_SIZE_PX, "W": FRAME_SIZE_PX}
 
 
 def standard_ensembles(bundles: Sequence[Bundle]) -> list[Ensemble]:
-    """``classify`` and ``classify_tta`` of the first member; ``classify_ensemble`` and its ``_tta`` of all, if more."""
+    """``classify`` and ``classify_tta`` of the first member; ``classify_ensemble`` and its ``_tta`` of all, if more.
+
+    Raises:
+        ExportError: if two members carry the same name.
+    """
+    names = [bundle.name for bundle in bundles]
+    if len(set(names)) != len(names):
+        raise ExportError(f"members must have different names, got {', '.join(names)}: rename one in its bundle.json")
     groups = {specs.DEFAULT_ENSEMBLE: list(bundles[:1])}
     if len(bundles) > 1:
         groups[f"{specs.DEFAULT_ENSEMBLE}_ensemble"] = list(bundles)

@@ -5,6 +5,7 @@ Nothing exported is used here: backbone and head are the training modules in FP3
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -44,16 +45,22 @@ class TorchPipeline:
         return run_steps(self.ensemble, self.stages, frames)
 
 
-def torch_stage(module: nn.Module, num_folded: int) -> Stage:
-    """A training module, which knows one leading axis, over the ``num_folded`` leading axes of the contract."""
+def torch_stage(module: nn.Module, num_folded: int, dtype: torch.dtype = torch.float32) -> Stage:
+    """A training module, which knows one leading axis, over the ``num_folded`` leading axes of the contract.
+
+    With ``torch.float64`` a copy of the module computes in that, which tells its rounding from somebody's mistake.
+    """
+    if dtype != torch.float32:
+        module = copy.deepcopy(module).to(dtype)
 
     def run(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         (array,) = inputs
         leading = array.shape[:num_folded]
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
         with torch.inference_mode():
-            outputs = module(torch.from_numpy(np.ascontiguousarray(array)).flatten(0, num_folded - 1))
-        arrays = [outputs] if isinstance(outputs, Tensor) else outputs
-        return [tensor.unflatten(0, leading).numpy() for tensor in arrays]
+            outputs = module((tensor.to(dtype) if tensor.is_floating_point() else tensor).flatten(0, num_folded - 1))
+        tensors = [outputs] if isinstance(outputs, Tensor) else outputs
+        return [output.unflatten(0, leading).numpy() for output in tensors]
 
     return run
 

@@ -22,12 +22,23 @@ SHAPES: tuple[dict[str, int], ...] = (
     {"B": 1, "V": 1, "T": 32},
 )
 TOLERANCE = 1e-4  # largest difference, relative to the largest value of the tensor where that exceeds 1
+# A deep network may round by more than that itself (an untrained ResNet-101: 2e-4 between FP32 and FP64). Then two
+# FP32 runs may differ by this many times what the reference differs from its own FP64 run.
+ROUNDING_FACTOR = 4
 
 _Given = TypeVar("_Given")
 _Result = TypeVar("_Result")
 
 
-def verify(graph: Graph, file: bytes, reference: Stage, frame_size_px: int, *, seed: int = 0) -> float:
+def verify(
+    graph: Graph,
+    file: bytes,
+    reference: Stage,
+    frame_size_px: int,
+    *,
+    exact: Callable[[], Stage] | None = None,
+    seed: int = 0,
+) -> float:
     """Compare a graph with its reference on random inputs; bytes must agree exactly.
 
     Args:
@@ -35,6 +46,7 @@ def verify(graph: Graph, file: bytes, reference: Stage, frame_size_px: int, *, s
         file: the ONNX file.
         reference: what it must compute.
         frame_size_px: H and W of frames, so that preprocessing has nothing to scale.
+        exact: makes the reference in FP64; asked for only if ``TOLERANCE`` is exceeded.
         seed: of the inputs.
 
     Returns:
@@ -50,13 +62,19 @@ def verify(graph: Graph, file: bytes, reference: Stage, frame_size_px: int, *, s
         inputs = [_random(spec, lengths, rng) for spec in graph.inputs]
         place = f"B={shape['B']} V={shape['V']} T={shape['T']}"
         outputs = _or_parity_error(f"{graph.name} at {place}", stage, inputs)
-        for spec, expected, given in zip(graph.outputs, reference(inputs), outputs, strict=True):
+        expected = reference(inputs)
+        rounded: Sequence[np.ndarray] | None = None
+        for number, spec in enumerate(graph.outputs):
             where = f"{graph.name}: {spec.name} at {place}"
-            error = _difference(where, expected, given)
-            tolerance = 0.0 if spec.dtype == np.uint8 else TOLERANCE
-            if not error <= tolerance:  # also true for NaN
+            error = _difference(where, expected[number], outputs[number])
+            allowed = 0.0 if spec.dtype == np.uint8 else TOLERANCE
+            if not error <= allowed and exact is not None:  # "not <=" is also true for NaN
+                rounded = exact()(inputs) if rounded is None else rounded
+                rounding = _difference(where, rounded[number].astype(spec.dtype), expected[number])
+                allowed = max(allowed, ROUNDING_FACTOR * rounding)
+            if not error <= allowed:
                 raise ParityError(
-                    f"{where} differs by {error:.1e} from what it was made from, allowed is {tolerance:.0e}"
+                    f"{where} differs by {error:.1e} from what it was made from, allowed is {allowed:.0e}"
                 )
             worst = max(worst, error)
     return worst

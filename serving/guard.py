@@ -10,6 +10,7 @@ prefix is left. Exit status: tritonserver's, or 128 + signal.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -24,6 +25,7 @@ from typing import Any
 _POLL_S = 0.2
 _ORPHAN_GRACE_S = 3.0
 _KILL_WAIT_S = 5.0
+_BACKEND_START_S = 5.0  # tritonserver loads its backends within this time
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PR_SET_CHILD_SUBREAPER = 36
 _WATCHED = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
@@ -40,6 +42,8 @@ def main(job: dict[str, Any]) -> int:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
 
     orphaned = False
+    before = set(_environment_folders())
+    launched = time.time()
     try:
         server = subprocess.Popen(job["command"], preexec_fn=become_child, stdin=subprocess.DEVNULL)
     except OSError as error:
@@ -62,6 +66,7 @@ def main(job: dict[str, Any]) -> int:
         _bury_orphans()
         for path in Path("/dev/shm").glob(job["shm_prefix"] + "*"):
             path.unlink(missing_ok=True)
+        _remove_environment_folders(before, launched)
         if orphaned:
             for folder in job["owned"]:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -90,6 +95,19 @@ def _bury_orphans() -> None:
             pass
     except ChildProcessError:
         return
+
+
+def _environment_folders() -> list[Path]:
+    """Where Triton's Python backends on this machine would unpack environments; ours stays empty."""
+    return list(Path("/tmp").glob("python_env_??????"))
+
+
+def _remove_environment_folders(before: set[Path], launched: float) -> None:
+    """Remove the empty folder that the Python backend makes as it starts and, being killed, leaves behind."""
+    for path in set(_environment_folders()) - before:
+        with contextlib.suppress(OSError):  # not empty, so not ours; or gone already
+            if path.stat().st_mtime < launched + _BACKEND_START_S:
+                path.rmdir()
 
 
 def _session() -> list[int]:

@@ -66,7 +66,7 @@ def claim(host: str, grpc_port: int, http_port: int, metrics_port: int) -> Addre
     """
     try:
         bind = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)[0][4][0]
-    except OSError:
+    except (OSError, UnicodeError):  # the latter for what no name can look like
         raise ServingError(f"host {host!r} is neither an IPv4 address nor a name of one") from None
     wanted = {"grpc": grpc_port, "http": http_port, "metrics": metrics_port}
     with ExitStack() as stack:

@@ -92,7 +92,9 @@ class ProcessTree:
         return [] if self._guard is None else [process.pid for process in processes.session(self._guard.pid)]
 
     def log(self) -> bytes:
-        """What has been logged since the last launch."""
+        """What has been logged since the last launch; nothing if there was none."""
+        if self._guard is None:
+            return b""
         with self.log_file.open("rb") as log:
             log.seek(self._log_offset)
             return log.read()

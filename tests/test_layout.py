@@ -17,9 +17,9 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "client": ({"core"}, set()),
     "serving": ({"core"}, {"onnxruntime"}),  # the runner, which executes inside the server's own environment
     "training": ({"core"}, {"torch", "torchvision", "sklearn", "matplotlib"}),
-    "export": ({"core", "training", "client", "serving", "cli"}, HEAVY),
+    "export": ({"core", "training"}, HEAVY),
     "benchmarks": ({"core", "client", "serving", "export", "cli"}, HEAVY),
-    "cli": ({"core", "client", "serving", "export", "training", "benchmarks", "bundles"}, set()),
+    "cli": ({"core", "client", "serving", "export", "training", "bundles"}, set()),
 }
 
 

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from standin import StandinServer, expected_probabilities
 from videos import bars, write_video
 
 from reelkind.cli import classify
+from reelkind.cli.main import EXIT_BROKEN_PIPE
 from reelkind.client import Client, InlineDecoder
 from reelkind.core.errors import ReelkindError
 from reelkind.core.taxonomy import CLASSES
@@ -215,6 +216,7 @@ def test_a_server_at_the_default_address_is_used(
         ["x.mp4", "--top-k", "many"],
         ["x.mp4", "--timeout", "-1"],
         ["x.mp4", "--timeout", "nan"],
+        ["x.mp4", "--decode-timeout", "1e7"],
         ["x.mp4", "--url", "a:1", "--bundle", "b"],
     ],
     ids=" ".join,
@@ -247,6 +249,19 @@ def test_an_error_is_a_sentence_and_not_a_traceback(standin: StandinServer, clip
     assert len(said.splitlines()) == 1
 
 
+def test_what_the_system_refuses_is_a_sentence(standin: StandinServer, clip_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        process = start("--url", standin.url, "--jsonl", clip_path, stdout=full)
+    said = process.communicate(timeout=20)[1]
+    assert (process.returncode, said) == (1, "reelkind: No space left on device\n")
+
+
+def test_closed_streams_are_no_error(standin: StandinServer, clip_path: Path) -> None:
+    command = [sys.executable, "-m", "reelkind.cli.main", "classify", "--url", standin.url, str(clip_path), "-"]
+    done = subprocess.run(["sh", "-c", '"$@" <&- >&- 2>&-', "sh", *command], timeout=20, check=False)
+    assert done.returncode == 0
+
+
 def test_options_reach_the_client(standin: StandinServer, clip_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Client] = []
 
@@ -262,7 +277,7 @@ def test_options_reach_the_client(standin: StandinServer, clip_path: Path, monke
 
 def start(*arguments: object, **options) -> subprocess.Popen:
     command = [sys.executable, "-m", "reelkind.cli.main", "classify", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **{"stdout": subprocess.PIPE, **options})
 
 
 def test_worker_processes_and_a_closed_pipe_end_quietly(standin: StandinServer, clip_path: Path) -> None:
@@ -271,20 +286,30 @@ def test_worker_processes_and_a_closed_pipe_end_quietly(standin: StandinServer, 
     assert process.stderr is not None
     assert json.loads(process.stdout.readline())["label"] == "animation"
     process.stdout.close()
-    assert process.wait(20) == classify.EXIT_BROKEN_PIPE
+    assert process.wait(20) == EXIT_BROKEN_PIPE
     assert process.stderr.read() == ""
     process.stderr.close()
 
 
-def test_an_interrupt_ends_the_run_and_its_workers(standin: StandinServer, clip_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("end", "number", "status", "said"),
+    [
+        (os.killpg, signal.SIGINT, 130, "reelkind: interrupted\n"),  # as a terminal does, to the workers too
+        (os.kill, signal.SIGTERM, 143, ""),
+        (os.kill, signal.SIGKILL, -9, ""),
+    ],
+    ids=["ctrl-c", "terminate", "kill"],
+)
+def test_a_signal_ends_the_run_and_its_workers(
+    standin: StandinServer, clip_path: Path, end: Callable[[int, int], None], number: int, status: int, said: str
+) -> None:
     standin.hold.clear()
     process = start("--url", standin.url, "--jsonl", *[clip_path] * 20, start_new_session=True)
     while not standin.requests:
         assert process.poll() is None
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the workers too
-    _, said = process.communicate(timeout=20)
-    assert process.returncode == 130
-    assert said == "reelkind: interrupted\n"
+    end(process.pid, number)
+    assert process.communicate(timeout=20)[1] == said
+    assert process.returncode == status
     deadline = time.monotonic() + 10  # Python's own resource tracker leaves a moment later
     while _group_lives(process.pid):
         assert time.monotonic() < deadline

@@ -1,5 +1,6 @@
 """Decoding in processes: what a bad file costs, and that it costs only itself."""
 
+import errno
 import threading
 import time
 from collections.abc import Iterator
@@ -76,6 +77,22 @@ def test_a_worker_that_never_starts_is_not_waited_for_forever(monkeypatch: pytes
     monkeypatch.setattr(decoding, "START_TIMEOUT_S", 0.1)
     with ProcessDecoder(1) as decoder, pytest.raises(VideoError, match="no decoder process could be started"):
         decoder.decode("a.mp4", num_frames=4, size_px=32)
+
+
+def test_a_worker_that_cannot_be_replaced_yet_is_replaced_later(
+    decoder: ProcessDecoder, monkeypatch: pytest.MonkeyPatch, clip_path: Path
+) -> None:
+    def refuse() -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    (worker,) = decoder._workers
+    worker.kill()
+    with monkeypatch.context() as patch:
+        patch.setattr(decoding, "_Worker", refuse)
+        for _ in range(2):
+            with pytest.raises(VideoError, match=r"started \(Resource temporarily unavailable\)$"):
+                decoder.decode(clip_path, num_frames=4, size_px=32)
+    decoder.decode(clip_path, num_frames=4, size_px=32)
 
 
 def test_files_share_the_workers_there_are(clip_path: Path) -> None:

@@ -5,7 +5,17 @@ import pytest
 from standin import PARAMETERS, StandinServer
 from tritonclient.grpc import service_pb2
 
-from reelkind.client import ContractMismatch, InvalidUrl, RequestRejected, RequestTooLarge, ServerInfo, _wire
+from reelkind.client import (
+    Client,
+    ContractMismatch,
+    InvalidUrl,
+    ModelUnavailable,
+    RequestRejected,
+    RequestTooLarge,
+    ServerInfo,
+    _wire,
+)
+from reelkind.client._calls import Call
 from reelkind.core.taxonomy import CLASSES
 
 
@@ -74,9 +84,10 @@ def test_views_of_other_arrays_are_sent_in_order(info: ServerInfo) -> None:
         (np.zeros((0, 32, 32, 3), np.uint8), RequestRejected, "no axis empty"),
         (np.zeros((9, 4, 2, 2, 3), np.uint8), RequestTooLarge, "9 videos in one request, the server takes 8"),
         (np.zeros((301, 2, 2, 3), np.uint8), RequestTooLarge, "301 frames of a video, at most 300"),
+        ([np.zeros((32, 32, 3), np.uint8), np.zeros((16, 16, 3), np.uint8)], RequestRejected, "inhomogeneous"),
         (np.broadcast_to(np.uint8(0), (8, 300, 400, 400, 3)), RequestTooLarge, "scale them to 32x32 first"),
     ],
-    ids=["float", "one-frame", "no-frames", "too-many-videos", "too-many-frames", "too-many-bytes"],
+    ids=["float", "one-frame", "no-frames", "too-many-videos", "too-many-frames", "different-sizes", "too-many-bytes"],
 )
 def test_what_cannot_be_sent_is_refused_with_the_way_out(
     info: ServerInfo, frames: np.ndarray, error: type[Exception], message: str
@@ -90,10 +101,23 @@ def test_addresses_are_host_and_port(url: str) -> None:
     assert _wire.check_url(url) == url
 
 
-@pytest.mark.parametrize("url", ["http://host:8001", "host", "", "host:", ":8001", "a b:1", "host:8001/x"])
+@pytest.mark.parametrize(
+    "url", ["http://host:8001", "host", "", "host:", ":8001", "a b:1", "host:8001/x", "h:0", "h:65536", "\udcff:1"]
+)
 def test_other_addresses_are_refused(url: str) -> None:
     with pytest.raises(InvalidUrl, match="write host:port"):
         _wire.check_url(url)
+
+
+@pytest.mark.parametrize("name", ["", "\udcff", "a\nb"])
+def test_names_that_no_model_has_are_refused(name: str) -> None:
+    with pytest.raises(ModelUnavailable, match="the default ensemble is 'classify'"):
+        Client("host:1", ensemble=name)
+
+
+def test_times_must_be_those_of_the_frames(info: ServerInfo) -> None:
+    with pytest.raises(RequestRejected, match="one time for each of the 4 frames"):
+        Call(np.zeros((4, 32, 32, 3), np.uint8), info, times_ms=[0, 40])
 
 
 def test_a_proxy_is_not_asked_for_this_machine() -> None:

@@ -153,3 +153,16 @@ def test_checked_in_graphs_are_a_fresh_export_of_the_weights_beside_them(lite: B
     )
     assert set(kept) == set(GRAPHS)
     assert {name for name in GRAPHS if fresh[name] != kept[name]} == set(), "run: reelkind export onnx"
+
+
+def test_rounding_of_the_reference_itself_is_not_a_mistake(
+    head: tuple[Bundle, TemporalHead, onnx.ModelProto], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle, module, graph = head
+    monkeypatch.setattr("reelkind.export.verify.TOLERANCE", 0.0)
+    monkeypatch.setattr("reelkind.export.verify.ROUNDING_FACTOR", 100)  # its size differs from CPU to CPU
+    file, reference = graph.SerializeToString(), torch_stage(module, 2)
+    with pytest.raises(ParityError, match=r"allowed is 0e\+00"):
+        verify(head_graph(bundle), file, reference, 64)
+    exact = torch_stage(module, 2, torch.float64)
+    assert 0 < verify(head_graph(bundle), file, reference, 64, exact=lambda: exact) < 1e-5

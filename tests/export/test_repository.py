@@ -130,6 +130,11 @@ def test_two_members_make_four_ensembles(lite: Bundle) -> None:
     assert names == ["classify", "classify_tta", "classify_ensemble", "classify_ensemble_tta"]
 
 
+def test_two_members_of_one_name_are_refused(lite: Bundle) -> None:
+    with pytest.raises(ExportError, match="different names, got lite, lite"):
+        standard_ensembles([lite, lite])
+
+
 def test_writing_again_removes_what_was_there(tmp_path: Path, lite: Bundle) -> None:
     write_repository(tmp_path, standard_ensembles([lite]), [lite], "python")
     write_repository(tmp_path, standard_ensembles([lite]), [lite], "onnxruntime")

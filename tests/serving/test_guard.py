@@ -87,6 +87,10 @@ def test_killed_guard_takes_nobody_with_it_for_long(tree):
     wait_for(lambda: tree.process_ids() == [])
 
 
+def test_tree_without_a_launch_has_no_log(tree):
+    assert tree.log() == b""
+
+
 def test_closed_tree_launches_nothing(tree):
     tree.close()
     with pytest.raises(Exception, match="is being stopped"):

@@ -33,6 +33,7 @@ def test_taken_port_is_named_with_its_option(taken, position):
         (LOOPBACK, 65536, "65536 is not a port"),
         (LOOPBACK, -1, "-1 is not a port"),
         ("no such host", 0, "neither an IPv4 address nor a name"),
+        ("\udcff", 0, "neither an IPv4 address nor a name"),
         ("192.0.2.1", 0, "not an address of this machine"),  # TEST-NET-1, RFC 5737
     ],
 )

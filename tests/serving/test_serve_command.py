@@ -60,7 +60,8 @@ def test_taken_port_is_one_line_and_exit_1(repository):
     ("options", "status", "words"),
     [
         pytest.param(["--bundle", "nowhere"], 1, "reelkind: no bundle in nowhere", id="no bundle"),
-        pytest.param(["--threads", "0"], 2, "--threads 0: at least 1", id="threads"),
+        pytest.param(["--threads", "0"], 2, "argument --threads: must be at least 1, got 0", id="threads"),
+        pytest.param(["--log-file", "/no/folder", *FREE], 1, "cannot write the log /no/folder", id="log"),
         pytest.param(["--bundle", "a", "--repository", "b"], 2, "not allowed with", id="contradiction"),
     ],
 )

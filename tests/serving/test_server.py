@@ -100,6 +100,7 @@ def test_strangers_cannot_replace_models_or_write_files(server):
 def test_stop_lets_the_answer_in_flight_through_and_leaves_nothing(triton_runtime, tmp_path):
     repository = tiny_repository.write(tmp_path / "models", delay_s=1.0)
     server = TritonServer(repository, runtime=triton_runtime, **FREE)
+    backends_folders = set(Path("/tmp").glob("python_env_*"))  # Triton's own litter
     server.start()
     pids, prefix = server.process_ids(), server._tree.shm_prefix
     assert len(pids) == 4  # guard, tritonserver, two stubs
@@ -113,6 +114,7 @@ def test_stop_lets_the_answer_in_flight_through_and_leaves_nothing(triton_runtim
     assert [pid for pid in pids if processes.read(pid)] == []
     assert list(Path("/dev/shm").glob(prefix + "*")) == []
     assert not server._scratch.exists()
+    assert set(Path("/tmp").glob("python_env_*")) <= backends_folders
 
 
 def test_broken_model_is_named_with_its_reason(triton_runtime, tmp_path):

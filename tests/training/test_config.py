@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pytest
+
+from reelkind.training.config import Config, load_config, parse_config
+from reelkind.training.errors import ConfigError
+
+CONFIGS = sorted((Path(__file__).parents[2] / "training" / "configs").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_shipped_configuration_loads(path: Path) -> None:
+    assert load_config(path).name == path.stem
+
+
+def test_defaults_need_no_file() -> None:
+    assert parse_config({}) == Config()
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({"sede": 1}, "unknown key sede"),
+        ({"head": {"widht": 64}}, "unknown key head.widht"),
+        ({"head": 3}, "head must be a table"),
+        ({"seed": "zero"}, "seed must be int"),
+        ({"finetune": {"bfloat16": 1}}, "finetune.bfloat16 must be bool"),
+        ({"data": {"sources": "clips"}}, "data.sources must be a list"),
+        ({"augment": {"num_variants": 0}}, "num_variants must be 1 or more"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_does_not_fit_is_refused(raw: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_config(raw)
+
+
+def test_overrides_win_and_nest(tmp_path: Path) -> None:
+    path = tmp_path / "some.toml"
+    path.write_text("seed = 1\n[head]\nwidth = 64\n")
+    config = load_config(path, ["head.width=32", "head.dropout=1", "backbone.weights=hub", 'data.sources=["a"]'])
+    assert (config.seed, config.head.width, config.head.dropout) == (1, 32, 1.0)
+    assert (config.backbone.weights, config.data.sources) == ("hub", ("a",))
+
+
+@pytest.mark.parametrize("override", ["head.width", "seed.x=1", "head.widht=3"])
+def test_a_bad_override_is_refused(override: str, tmp_path: Path) -> None:
+    path = tmp_path / "some.toml"
+    path.write_text("seed = 1\n")
+    with pytest.raises(ConfigError):
+        load_config(path, [override])
+
+
+def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no configuration"):
+        load_config(tmp_path / "none.toml")
+    broken = tmp_path / "broken.toml"
+    broken.write_text("seed = = 1")
+    with pytest.raises(ConfigError, match="is not TOML"):
+        load_config(broken)

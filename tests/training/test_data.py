@@ -1,0 +1,122 @@
+import csv
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reelkind.training.config import SamplingConfig
+from reelkind.training.data import (
+    Sample,
+    group_folds,
+    read_samples,
+    refuse_leaks,
+    sampling_weights,
+    split_samples,
+    work_groups,
+)
+from reelkind.training.errors import DataError, LeakError
+
+
+def sample(name: str, work: str, label: int = 0, split: str = "train", **fields) -> Sample:
+    return Sample(Path(name), label, work, source="clips", split=split, **fields)
+
+
+def write_manifest(folder: Path, rows: list[dict[str, str]]) -> None:
+    folder.mkdir(parents=True)
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_manifests_become_samples(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "clips", [{"path": "a.mp4", "class": "flat", "work": "w", "split": "val"}])
+    write_manifest(tmp_path / "stills", [{"path": "b.jpg", "class": "natural", "work": "x", "near_val": "yes"}])
+    clip, still = read_samples(tmp_path, ["clips", "stills"])
+    assert (clip.label, clip.split, clip.near_val, clip.is_still) == (3, "val", False, False)
+    assert (still.label, still.split, still.near_val, still.is_still) == (2, "train", True, True)
+    assert still.path == tmp_path / "stills" / "b.jpg"
+
+
+def test_missing_manifest_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"clips.manifest\.csv"):
+        read_samples(tmp_path, ["clips"])
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [({"path": "a", "class": "sports", "work": "w"}, "class 'sports'"), ({"path": "a", "class": "flat"}, "lacks")],
+    ids=["class", "column"],
+)
+def test_broken_manifests_are_refused(tmp_path: Path, row: dict[str, str], message: str) -> None:
+    write_manifest(tmp_path / "clips", [row])
+    with pytest.raises(DataError, match=message):
+        read_samples(tmp_path, ["clips"])
+
+
+def test_names_of_one_work_share_a_group() -> None:
+    works = ["The Simpsons", "simpsons", "Toy Story 3", "Toy Story", "cars", "carscapes", "studio__simpsons__x"]
+    groups = work_groups([sample(str(i), work) for i, work in enumerate(works)])
+    assert groups[0] == groups[1] == groups[6]
+    assert groups[2] == groups[3]
+    assert groups[4] != groups[5]
+
+
+def test_training_loses_what_is_near_validation() -> None:
+    samples = [
+        sample("a", "zootopia", split="val"),
+        sample("b", "Zootopia (game)"),
+        sample("c", "minecraft", near_val=True),
+        sample("d", "cityscapes"),
+    ]
+    train, val = split_samples(samples)
+    assert [s.path.name for s in train] == ["d"]
+    assert [s.path.name for s in val] == ["a"]
+
+
+def test_a_work_on_both_sides_is_refused() -> None:
+    with pytest.raises(LeakError, match="works on both sides"):
+        refuse_leaks([sample("a", "Up!")], [sample("b", "up")])
+
+
+def test_a_file_on_both_sides_is_refused(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(b"same picture")
+    with pytest.raises(LeakError, match="same file"):
+        refuse_leaks([sample(str(tmp_path / "a.jpg"), "one")], [sample(str(tmp_path / "b.jpg"), "other")])
+
+
+def test_one_empty_side_is_refused() -> None:
+    with pytest.raises(DataError, match="0 validation"):
+        split_samples([sample("a", "some")])
+
+
+def test_folds_keep_works_whole_and_classes_even() -> None:
+    samples = [
+        sample(f"{label}-{work}-{i}", f"work {label} {work} is long", label)
+        for label in range(4)
+        for work in range(9)
+        for i in range(1 + work)
+    ]
+    folds = group_folds(samples, 3, seed=0)
+    assert sorted(np.concatenate(folds)) == list(range(len(samples)))
+    groups = work_groups(samples)
+    for i, fold in enumerate(folds):
+        rest = np.concatenate([other for j, other in enumerate(folds) if j != i])
+        assert not {groups[k] for k in fold} & {groups[k] for k in rest}
+        counts = Counter(samples[k].label for k in fold)
+        assert max(counts.values()) - min(counts.values()) <= 3
+
+
+def test_too_few_works_for_the_folds_are_refused() -> None:
+    with pytest.raises(DataError, match="1 works cannot make 2 folds"):
+        group_folds([sample("a", "w"), sample("b", "w")], 2, seed=0)
+
+
+def test_classes_are_drawn_equally_and_big_works_damped() -> None:
+    samples = [sample(f"a{i}", "big work", 0) for i in range(9)] + [sample("b", "tiny", 0), sample("c", "other", 1)]
+    weights = sampling_weights(samples, SamplingConfig(clip_weight=1.0, work_exponent=0.5))
+    assert weights.sum() == pytest.approx(1)
+    assert weights[10] == pytest.approx(0.5)
+    assert weights[:9].sum() == pytest.approx(3 * weights[9])

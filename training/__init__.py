@@ -1,0 +1,1 @@
+"""Clips and stills to a trained bundle."""

@@ -1,0 +1,99 @@
+"""A backbone to its frozen beginning and trainable end, batch norms folded into the convolutions, and back.
+
+Folding makes a MobileNetV2 four times as fast on a CPU. Batch statistics stay those of ImageNet: with a few dozen
+works they cannot be measured better.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from .models import Backbone
+from .pooling import PooledLevels, pool_levels
+
+
+class Stem(Backbone):
+    """Normalisation and the first blocks: uint8 RGB [N, 3, S, S] to float [N, C, h, w]."""
+
+    def __init__(self, backbone: Backbone, num_blocks: int) -> None:
+        super().__init__(nn.Sequential(*copy.deepcopy(blocks_of(backbone)[:num_blocks])), feature_dim=0)
+        _fold(self.body)
+        self.eval()
+
+
+class Tail(nn.Module):
+    """The remaining blocks and average pooling: float [N, C, h, w] to [N, D]."""
+
+    def __init__(self, backbone: Backbone, num_blocks: int) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*copy.deepcopy(blocks_of(backbone)[num_blocks:]))
+        _fold(self.blocks)
+        self.feature_dim = backbone.feature_dim
+        self.first = num_blocks
+        self.levels = backbone.body.levels if isinstance(backbone.body, PooledLevels) else ()
+        if any(level < num_blocks - 1 for level in self.levels):
+            raise ValueError(f"level {min(self.levels)} lies inside the {num_blocks} frozen blocks, which are cached")
+
+    def forward(self, activations: Tensor) -> Tensor:
+        return pool_levels(activations, self.blocks, self.levels, self.first).float()
+
+    def train(self, mode: bool = True) -> Tail:
+        """Train the weights, but never the statistics of batch norms that could not be folded."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+    @torch.no_grad()
+    def write_to(self, backbone: Backbone, num_blocks: int) -> None:
+        """Give the trained weights back to ``backbone``, whose batch norms then only add a bias."""
+        original = nn.Sequential(*blocks_of(backbone)[num_blocks:])
+        for (conv, norm), (folded, _) in zip(_pairs(original), _pairs(self.blocks), strict=True):
+            conv.weight.copy_(folded.weight)
+            assert isinstance(norm, nn.BatchNorm2d)  # ours is the side that was not folded
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            assert folded.bias is not None
+            norm.running_mean.zero_()
+            norm.running_var.fill_(1.0)
+            norm.weight.fill_((1.0 + norm.eps) ** 0.5)
+            norm.bias.copy_(folded.bias)
+        own = self.blocks.state_dict()
+        for name, tensor in original.state_dict().items():
+            if name in own and own[name].shape == tensor.shape:
+                tensor.copy_(own[name])
+
+
+def blocks_of(backbone: Backbone) -> list[nn.Module]:
+    """The blocks in order, without pooling and classifier."""
+    body: Any = backbone.body
+    if hasattr(body, "features"):
+        return list(body.features)
+    begin = nn.Sequential(body.conv1, body.bn1, body.relu, body.maxpool)
+    return [begin, body.layer1, body.layer2, body.layer3, body.layer4]
+
+
+def _fold(module: nn.Module) -> None:
+    for sequence in [found for found in module.modules() if isinstance(found, nn.Sequential)]:
+        for i in range(len(sequence) - 1):
+            conv, norm = sequence[i], sequence[i + 1]
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                sequence[i] = fuse_conv_bn_eval(conv.eval(), norm.eval()).requires_grad_(True)
+                sequence[i + 1] = nn.Identity()
+
+
+def _pairs(module: nn.Module) -> Iterator[tuple[nn.Conv2d, nn.Module]]:
+    """Convolutions followed by a batch norm, or by the identity that folding left."""
+    for sequence in module.modules():
+        if isinstance(sequence, nn.Sequential):
+            for first, second in pairwise(sequence):
+                if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d | nn.Identity):
+                    yield first, second
