@@ -60,7 +60,7 @@ train: $(FULL) ## train the shipped bundle anew: make train DATA=folder
 
 export: $(FULL) ## rewrite the shipped ONNX graphs and model_repository/ from bundles/lite
 	@$(BIN)/reelkind export onnx --bundle bundles/lite
-	@$(BIN)/reelkind export repository --flavour tensorrt --bundle bundles/lite --out model_repository
+	@$(BIN)/reelkind export repository --flavour tensorrt --configs-only --bundle bundles/lite --out model_repository
 
 bench: $(FULL) $(SERVER) ## serving overhead: Triton against the same graphs in-process
 	@$(BIN)/python -m reelkind.benchmarks.serving_overhead

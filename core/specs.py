@@ -32,6 +32,7 @@ MAX_QUEUE_SIZE = 64  # requests waiting at one model before new ones are refused
 QUEUE_TIMEOUT_US = 60_000_000  # a request older than a minute is refused, not answered late
 WARMUP_FRAMES = 16
 CPU_FRAMES_PER_RUN = 4  # on a CPU, activations of a few frames stay in its cache; memory does not grow with T
+CPU_BACKBONE_INSTANCES = 2  # one computes while the other's clip is on its way through the cheap stages
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +26,7 @@ class OnnxPipeline:
 
     Args:
         folders: a bundle's folder, or several: the members of one ensemble.
-        num_threads: threads inside one operator; 0 means all cores.
+        num_threads: CPU threads of each graph; 0 means all cores.
         views: key of ``core.specs.VIEWS``.
 
     Attributes:
@@ -50,8 +51,11 @@ class OnnxPipeline:
         by_name = {bundle.name: bundle for bundle in self.members}
         self.stages: dict[str, Stage] = {}
         for graph in (step.graph for step in self.ensemble.steps):
-            stage = onnx_stage(find_graph_file(graph, by_name), num_threads)
-            self.stages[graph.name] = _few_frames_a_run(stage) if graph.kind == "backbone" else stage
+            file = find_graph_file(graph, by_name)
+            if graph.kind == "backbone":
+                self.stages[graph.name] = _frame_wise(file, num_threads or len(os.sched_getaffinity(0)))
+            else:
+                self.stages[graph.name] = onnx_stage(file, num_threads)
 
     def __call__(self, frames: np.ndarray) -> Tensors:
         """Every tensor of the ensemble: ``probabilities`` [B, K], ``attention`` [B, T], ``embedding`` [B, E], ..."""
@@ -70,14 +74,17 @@ def onnx_stage(graph: Path | bytes, num_threads: int = 0) -> Stage:
     return partial(_run, onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"]))
 
 
-def _few_frames_a_run(stage: Stage) -> Stage:
-    """A backbone over [B, V, T, ...] as serving/runner.py executes it: the same values in less time."""
+def _frame_wise(graph: Path | bytes, num_threads: int) -> Stage:
+    """A backbone over [B, V, T, ...] as serving/runner.py executes it: a few frames a run, a run a thread."""
+    stage = onnx_stage(graph, num_threads=1)
+    threads = ThreadPoolExecutor(num_threads)
 
     def run(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         (views,) = inputs
-        step = max(1, specs.CPU_FRAMES_PER_RUN // views.shape[1])
-        parts = [stage([views[:, :, start : start + step]]) for start in range(0, views.shape[2], step)]
-        return [np.concatenate(outputs, axis=2) for outputs in zip(*parts, strict=True)]
+        _, num_views, num_frames = views.shape[:3]
+        step = max(1, min(specs.CPU_FRAMES_PER_RUN // num_views, -(-num_frames // num_threads)))
+        parts = [[views[:, :, start : start + step]] for start in range(0, num_frames, step)]
+        return [np.concatenate(outputs, axis=2) for outputs in zip(*threads.map(stage, parts), strict=True)]
 
     return run
 

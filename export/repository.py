@@ -133,7 +133,8 @@ def ensemble_config(ensemble: Ensemble, bundles: dict[str, Bundle]) -> pb.ModelC
 def _graph_config(graph: Graph, flavour: str, num_threads: int | None) -> pb.ModelConfig:
     config = _bordered_config(graph.name, graph.inputs, graph.outputs)
     batching = config.dynamic_batching
-    if graph.kind == "backbone":  # the work worth sharing; every other step takes whoever waits already
+    if graph.kind == "backbone" and flavour != "python":
+        # The work worth sharing, where a batch costs less than its parts; every other step takes who waits already.
         batching.max_queue_delay_microseconds = specs.QUEUE_DELAY_US
     policy = batching.default_queue_policy
     policy.timeout_action = pb.ModelQueuePolicy.REJECT
@@ -147,14 +148,15 @@ def _graph_config(graph: Graph, flavour: str, num_threads: int | None) -> pb.Mod
     elif flavour == "python":
         config.backend = "python"
         config.parameters["model_file"].string_value = "model.onnx"
-        config.parameters["intra_op_threads"].string_value = str(num_threads or 0)
+        config.parameters["num_threads"].string_value = str(num_threads or 0)
         if graph.kind == "backbone":
             config.parameters["frames_per_run"].string_value = str(specs.CPU_FRAMES_PER_RUN)
     else:
         config.backend = "onnxruntime"
         if num_threads is not None:
             config.parameters["intra_op_thread_count"].string_value = str(num_threads)
-    config.instance_group.add(count=1, kind=kind)
+    several = flavour == "python" and graph.kind == "backbone"
+    config.instance_group.add(count=specs.CPU_BACKBONE_INSTANCES if several else 1, kind=kind)
     for num_frames in (1, specs.WARMUP_FRAMES):
         _add_warmup(config, graph.inputs, num_frames)
     if graph.kind == "average":

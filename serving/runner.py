@@ -6,8 +6,9 @@ reelkind. The graph lies beside it; parameters of config.pbtxt choose how it run
 
     model_file          file name of the graph in the version folder  (model.onnx)
     runtime             who executes it, a key of ``RUNTIMES``         (onnxruntime)
-    intra_op_threads    threads inside one operator, 0 = all we may use (0)
-    frames_per_run      for graphs that treat every frame by itself: execute so many at a time, 0 = all  (0)
+    num_threads         CPU threads, 0 = all we may use                 (0)
+    frames_per_run      for graphs that treat every frame by itself: so many a run, and ``num_threads`` runs side by
+                        side, each in one thread; 0 = all frames in one run, the threads inside its operators  (0)
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -85,7 +87,7 @@ class OnnxRuntime:
 
         onnxruntime.set_default_logger_severity(3)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = num_threads or len(os.sched_getaffinity(0))  # left to it, it pins threads
+        options.intra_op_num_threads = num_threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         # Every composing model is a process of its own: a pool that spins while idle takes the cores of the next.
@@ -103,19 +105,26 @@ class OnnxRuntime:
 
 
 class FrameWise:
-    """A runtime whose graph treats every frame by itself, executed for a few frames at a time.
+    """A runtime whose graph treats every frame by itself: a few frames at a time, several such runs side by side.
 
-    Activations then stay in the processor's cache and memory does not grow with the length of clips; the values are
-    the same to the bit.
+    Whole runs go to the threads instead of parts of one operator, so no thread waits for another at every layer;
+    activations stay in the processor's cache, and memory does not grow with the length of clips. The values are the
+    same to the bit.
+
+    Args:
+        runtime: executes one run in the calling thread.
+        frames_per_run: most frames of one run, each view of a frame counted.
+        num_threads: runs at a time.
     """
 
     joins_requests = False
 
-    def __init__(self, runtime: Runtime, frames_per_run: int) -> None:
+    def __init__(self, runtime: Runtime, frames_per_run: int, num_threads: int) -> None:
         ports = [*runtime.inputs, *runtime.outputs]
         if len(runtime.inputs) != 1 or any(FRAME_AXIS not in port.shape for port in ports):
             raise ValueError("frames_per_run needs one input, and the axis 'T' in it and in every output")
-        self._runtime, self._frames_per_run = runtime, frames_per_run
+        self._runtime, self._frames_per_run, self._num_threads = runtime, frames_per_run, num_threads
+        self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="frames")
         self.inputs, self.outputs = runtime.inputs, runtime.outputs
 
     def run(self, feeds: Feeds) -> list[np.ndarray]:
@@ -125,9 +134,10 @@ class FrameWise:
 
     def _run_video(self, video: np.ndarray) -> list[np.ndarray]:
         name, axis = self.inputs[0].name, self.inputs[0].shape.index(FRAME_AXIS)
-        step = max(1, self._frames_per_run // math.prod(video.shape[1:axis]))  # each view of a frame counts
-        parts = np.split(video, range(step, video.shape[axis], step), axis)
-        runs = [self._runtime.run({name: part}) for part in parts]
+        num_frames, num_views = video.shape[axis], math.prod(video.shape[1:axis])
+        step = max(1, min(self._frames_per_run // num_views, -(-num_frames // self._num_threads)))
+        parts = np.split(video, range(step, num_frames, step), axis)
+        runs = list(self._threads.map(lambda part: self._runtime.run({name: part}), parts))
         axes = [port.shape.index(FRAME_AXIS) for port in self.outputs]
         return [np.concatenate(arrays, axis) for arrays, axis in zip(zip(*runs, strict=True), axes, strict=True)]
 
@@ -154,10 +164,11 @@ class TritonPythonModel:
         if not path.is_file():
             raise pb_utils.TritonModelException(f"{name}: {file} is missing beside its model.py")
         try:
-            self._runtime = RUNTIMES[runtime](path, int(values.get("intra_op_threads", "0")))
+            num_threads = int(values.get("num_threads", "0")) or len(os.sched_getaffinity(0))  # left to it, ORT pins
             frames_per_run = int(values.get("frames_per_run", "0"))
+            self._runtime: Runtime = RUNTIMES[runtime](path, 1 if frames_per_run else num_threads)
             if frames_per_run:
-                self._runtime = FrameWise(self._runtime, frames_per_run)
+                self._runtime = FrameWise(self._runtime, frames_per_run, num_threads)
         except ImportError as error:
             raise pb_utils.TritonModelException(f"{name}: the server's environment lacks {error.name}") from error
         except Exception as error:

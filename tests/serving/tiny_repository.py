@@ -136,7 +136,7 @@ def _write_model(folder: Path, name: str, inputs, outputs, graph: onnx.ModelProt
     config = _config(name, "python", inputs, outputs)
     config.instance_group.add(kind=model_config_pb2.ModelInstanceGroup.KIND_CPU, count=1)
     config.dynamic_batching.max_queue_delay_microseconds = 20_000
-    for key, value in {"model_file": "model.onnx", "runtime": "onnxruntime", "intra_op_threads": "1"}.items():
+    for key, value in {"model_file": "model.onnx", "runtime": "onnxruntime", "num_threads": "1"}.items():
         config.parameters[key].string_value = value
     if name == "tiny_pixels":  # treats every frame by itself
         config.parameters["frames_per_run"].string_value = "3"
