@@ -85,12 +85,24 @@ def test_composing_models_batch_queue_and_warm_up(repository: Path) -> None:
             assert name == "average_lite" or num_frames in next(iter(warmup.inputs.values())).dims
 
 
-def test_only_the_backbone_waits_for_company(repository: Path) -> None:
+def test_only_a_backbone_with_a_batch_to_gain_waits_for_company(repository: Path) -> None:
     delays = {
         model.name: config(repository, model.name).dynamic_batching.max_queue_delay_microseconds
         for model in repository.iterdir()
     }
-    assert {name for name, delay in delays.items() if delay} == {"backbone_lite"}
+    on_cpu = config(repository, "backbone_lite").backend == "python"  # where a batch takes as long as its parts
+    assert {name for name, delay in delays.items() if delay} == (set() if on_cpu else {"backbone_lite"})
+
+
+def test_backbone_on_a_cpu_has_two_instances(repository: Path) -> None:
+    counts = {
+        model.name: sum(group.count for group in config(repository, model.name).instance_group)
+        for model in repository.iterdir()
+        if not model.name.startswith("classify")
+    }
+    on_cpu = config(repository, "backbone_lite").backend == "python"
+    assert counts.pop("backbone_lite") == (specs.CPU_BACKBONE_INSTANCES if on_cpu else 1)
+    assert set(counts.values()) == {1}
 
 
 def test_flavour_chooses_who_executes_and_nothing_else(repository: Path) -> None:
