@@ -4,7 +4,7 @@
 
 Three sides get the same decoded clips, the same graphs and the same number of callers at once:
 
-    triton       the embedded server over gRPC
+    triton       the embedded server over gRPC, frames through shared memory as the client does on one machine
     sessions     one ONNX Runtime session a graph, default options, one after the other for each clip
     as served    the same sessions, executed the way the server's runner does (a few frames a run, a run a thread)
 

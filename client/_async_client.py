@@ -27,7 +27,10 @@ T = TypeVar("T")
 
 
 class AsyncClient:
-    """``Client`` for asyncio; arguments, answers and errors are the same. Make it inside a running event loop."""
+    """``Client`` for asyncio; arguments, answers and errors are the same. Make it inside a running event loop.
+
+    Frames always go by the wire, so there is no ``shared_memory``.
+    """
 
     def __init__(
         self,

@@ -8,7 +8,8 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import BinaryIO
+from functools import cached_property
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +44,9 @@ class Call:
         path: what the predictions are named after.
         times_ms: int64 [T].
         decode_ms: time already spent on decoding.
+
+    Attributes:
+        batch: the frames as a batch, uint8 [B, T, H, W, 3].
     """
 
     def __init__(
@@ -59,14 +63,18 @@ class Call:
         self._path = path
         self._times_ms = None if times_ms is None else np.asarray(times_ms, np.int64)
         self._decode_ms = decode_ms
-        self._batch = _wire.as_batch(frames, info)
+        self.batch = _wire.as_batch(frames, info)
         self._single = np.ndim(frames) == 4
-        if self._times_ms is not None and self._times_ms.shape != (self._batch.shape[1],):
+        if self._times_ms is not None and self._times_ms.shape != (self.batch.shape[1],):
             raise RequestRejected(
                 f"times_ms has shape {list(self._times_ms.shape)}, required is one time for each of the "
-                f"{self._batch.shape[1]} frames"
+                f"{self.batch.shape[1]} frames"
             )
-        self.request = _wire.request(self._batch)
+
+    @cached_property
+    def request(self) -> dict[str, Any]:
+        """Arguments of ``infer`` with the frames themselves; made only for the wire, as it copies them."""
+        return _wire.request(self.batch)
 
     @classmethod
     def of(cls, decoded: Decoded, info: _wire.ServerInfo, path: str) -> Call:
@@ -76,7 +84,7 @@ class Call:
 
     def finish(self, result: InferResult) -> Prediction | Sequence[Prediction]:
         """One prediction for one video, a list for a batch."""
-        answer = _wire.read_answer(result, self._batch, self._info)
+        answer = _wire.read_answer(result, self.batch, self._info)
         infer_ms = (time.perf_counter() - self._started) * 1000
         timings = {"decode": self._decode_ms, "infer": infer_ms, "total": self._decode_ms + infer_ms}
         found = _wire.predictions(answer, self._info, timings_ms=timings, path=self._path, times_ms=self._times_ms)

@@ -17,7 +17,7 @@ from tritonclient.utils import InferenceServerException
 
 from reelkind.core.errors import ReelkindError
 
-from . import _calls, _wire
+from . import _calls, _shared_memory, _wire
 from ._errors import ClientError, RequestCancelled, ServerUnavailable, from_triton
 from ._prediction import Failure, Prediction
 from ._retry import Patience
@@ -41,6 +41,8 @@ class Client:
             tried again; 0 for never.
         decoder: how files are decoded; by default in this process. The caller closes it.
         headers: sent with every request, e.g. for a proxy that authenticates.
+        shared_memory: whether a server on this machine gets the frames through shared memory: about a third of the
+            the CPU time; where it cannot, they go by the wire.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Client:
         retry_s: float = _calls.RETRY_S,
         decoder: Decoder | None = None,
         headers: Mapping[str, str] | None = None,
+        shared_memory: bool = True,
     ) -> None:
         self.url = _wire.check_url(url)
         self.ensemble = _wire.check_model_name(ensemble)
@@ -60,6 +63,9 @@ class Client:
         self._decoder: Decoder = InlineDecoder() if decoder is None else decoder
         self._headers = dict(headers or {})
         self._triton = triton.InferenceServerClient(self.url, channel_args=_wire.channel_args(self.url))
+        self._regions = _shared_memory.Regions(self._triton, self.url, self._headers)
+        if not shared_memory:
+            self._regions.stop("as the caller wants")
         self._info: _wire.ServerInfo | None = None
         self._connected = False
         self._lock = threading.Lock()
@@ -154,6 +160,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connection; calls under way end with ``RequestCancelled``."""
+        self._regions.close()
         self._triton.close()
 
     def __enter__(self) -> Client:
@@ -186,7 +193,8 @@ class Client:
             return Failure(os.fspath(path), error)
 
     def _infer(self, call: _calls.Call) -> Prediction | Sequence[Prediction]:
-        result = self._call(self._triton.infer, self._timeout_s, model_name=self.ensemble, **call.request)
+        with self._regions.lend(call) as loan:
+            result = self._call(loan.infer, self._timeout_s, model_name=self.ensemble)
         return call.finish(result)
 
     def _call(self, method: Callable[..., T], timeout_s: float, **arguments: Any) -> T:

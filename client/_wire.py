@@ -167,10 +167,18 @@ def as_batch(frames: npt.ArrayLike, info: ServerInfo) -> Frames:
     return np.ascontiguousarray(batch)
 
 
-def request(batch: Frames) -> dict[str, Any]:
-    """Arguments of tritonclient's ``infer``, sync or async."""
+def request(batch: Frames, region: str | None = None) -> dict[str, Any]:
+    """Arguments of tritonclient's ``infer``, sync or async.
+
+    Args:
+        batch: the frames, which are copied into the request unless
+        region: is the name of the shared memory that they lie in.
+    """
     frames = InferInput(tensors.FRAMES.name, list(batch.shape), tensors.FRAMES.wire_type)
-    frames.set_data_from_numpy(batch)
+    if region is None:
+        frames.set_data_from_numpy(batch)
+    else:
+        frames.set_shared_memory(region, batch.nbytes)
     return {"inputs": [frames], "outputs": [InferRequestedOutput(name) for name in OUTPUT_NAMES]}
 
 

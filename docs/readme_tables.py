@@ -61,7 +61,7 @@ def performance() -> str:
         return f"**{found['median']:.2f}** ({found['low']:.2f} .. {found['high']:.2f})"
 
     rows = [
-        ("Triton over gRPC", f"{rates['triton']:.1f}", ""),
+        ("Triton, gRPC and shared memory", f"{rates['triton']:.1f}", ""),
         (
             "one plain ONNX Runtime session a graph, in-process",
             f"{rates['sessions']:.1f}",

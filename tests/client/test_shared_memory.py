@@ -1,0 +1,180 @@
+"""Frames through shared memory: the same answers as by the wire, whatever happens to the regions, and none left."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from standin import StandinServer, expected_probabilities
+from tritonclient import grpc as triton
+from tritonclient.grpc import service_pb2
+
+from reelkind.client import Client, Prediction, RequestCancelled, RequestTimeout, _shared_memory
+
+if TYPE_CHECKING:
+    from reelkind.serving.server import TritonServer
+
+FRAMES = np.random.default_rng(0).integers(0, 256, (3, 4, 224, 224, 3), np.uint8)
+LEAKY = """
+import sys, numpy as np
+from reelkind.client import Client
+client = Client(sys.argv[1], timeout_s=120)
+client.classify_frames(np.zeros((4, 224, 224, 3), np.uint8))
+print(len(client._regions._idle), flush=True)
+if sys.argv[2] == "kill":
+    import os, signal
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def files() -> list[str]:
+    return [path.name for path in Path("/dev/shm").glob("reelkind-*")]
+
+
+def scores(client: Client, frames: np.ndarray) -> list[float]:
+    prediction = client.classify_frames(frames)
+    assert isinstance(prediction, Prediction)
+    return list(prediction.scores.values())
+
+
+def known(server: TritonServer) -> list[str]:
+    with triton.InferenceServerClient(server.url) as client:
+        return list(client.get_system_shared_memory_status().regions)
+
+
+@pytest.fixture(autouse=True)
+def _no_region_is_left() -> Iterator[None]:
+    gc.collect()
+    before = files()
+    yield
+    assert files() == before
+
+
+@pytest.mark.triton
+def test_answers_are_those_of_the_wire_and_nothing_stays_behind(triton_server: TritonServer) -> None:
+    with (
+        Client(triton_server.url, timeout_s=120) as client,
+        Client(triton_server.url, timeout_s=120, shared_memory=False) as wired,
+    ):
+        for video in (*FRAMES, FRAMES[0, :2], np.concatenate(FRAMES)):  # smaller, then larger than the first region
+            assert scores(client, video) == scores(wired, video)
+        assert len(files()) == len(client._regions._idle) == len(known(triton_server)) == 1
+        assert wired._regions._idle == []
+    assert (files(), known(triton_server)) == ([], [])
+
+
+@pytest.mark.triton
+def test_threads_have_regions_of_their_own(triton_server: TritonServer) -> None:
+    with Client(triton_server.url, timeout_s=120) as client, ThreadPoolExecutor(2) as pool:
+        alone = [scores(client, video) for video in FRAMES]
+        together = list(pool.map(lambda index: scores(client, FRAMES[index % 3]), range(12)))
+        assert len(known(triton_server)) <= 2
+    assert together == [pytest.approx(alone[index % 3], abs=1e-4) for index in range(12)]
+    assert known(triton_server) == []
+
+
+@pytest.mark.triton
+def test_a_server_that_forgot_the_regions_is_told_again(triton_server: TritonServer) -> None:
+    with Client(triton_server.url, timeout_s=120, retry_s=0) as client:
+        expected = scores(client, FRAMES[0])
+        with triton.InferenceServerClient(triton_server.url) as other:
+            other.unregister_system_shared_memory()
+        assert scores(client, FRAMES[0]) == expected
+        assert known(triton_server) == files()
+    assert known(triton_server) == []
+
+
+@pytest.mark.triton
+def test_the_region_of_a_call_that_timed_out_is_not_used_again(triton_server: TritonServer) -> None:
+    with Client(triton_server.url, timeout_s=120) as client:
+        expected = scores(client, FRAMES[0])
+        before = files()
+        client._timeout_s = 0.005
+        with pytest.raises(RequestTimeout):
+            client.classify_frames(np.concatenate([FRAMES] * 4, axis=1)[:, :16])
+        assert not set(files()) & set(before)
+        client._timeout_s = 120
+        assert scores(client, FRAMES[0]) == expected
+    assert known(triton_server) == []
+
+
+@pytest.mark.triton
+def test_a_call_under_way_gives_its_region_back_when_the_client_is_closed(triton_server: TritonServer) -> None:
+    client = Client(triton_server.url, timeout_s=120)
+    _ = client.server_info
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.classify_frames, np.concatenate([FRAMES] * 4, axis=1)[:, :16])
+        while not known(triton_server):
+            time.sleep(0.005)
+        client.close()
+        with pytest.raises(RequestCancelled):
+            waiting.result(30)
+    assert (files(), known(triton_server)) == ([], [])
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize("end", ["exit", "kill"])
+def test_a_client_nobody_closed_leaves_no_file(triton_server: TritonServer, end: str) -> None:
+    command = [sys.executable, "-c", LEAKY, triton_server.url, end]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (ran.stdout, ran.stderr == "") == ("1\n", end == "exit")
+    with triton.InferenceServerClient(triton_server.url) as other:
+        assert len(known(triton_server)) == (end == "kill")
+        other.unregister_system_shared_memory()
+
+
+def test_a_server_without_shared_memory_gets_the_frames_by_the_wire(standin: StandinServer) -> None:
+    with Client(standin.url) as client:
+        assert scores(client, FRAMES[0]) == pytest.approx(expected_probabilities(FRAMES[:1])[0], rel=1e-5)
+        assert files() == []
+        assert scores(client, FRAMES[1]) == pytest.approx(expected_probabilities(FRAMES[1:2])[0], rel=1e-5)
+
+
+def test_a_server_that_never_finds_the_region_gets_the_frames_by_the_wire(
+    standin: StandinServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered = []
+    answer = standin._answer
+
+    def register(request: service_pb2.SystemSharedMemoryRegisterRequest, timeout: float, **_: object) -> None:
+        registered.append(request.name)
+
+    def refuse(request: service_pb2.ModelInferRequest) -> service_pb2.ModelInferResponse:
+        region = request.inputs[0].parameters["shared_memory_region"].string_param
+        if region:
+            raise LookupError(f"Unable to find shared memory region: '{region}'")
+        return answer(request)
+
+    monkeypatch.setattr(standin, "_answer", refuse)
+    with Client(standin.url, retry_s=0) as client:
+        monkeypatch.setattr(client._triton._client_stub, "SystemSharedMemoryRegister", register)
+        assert scores(client, FRAMES[0]) == pytest.approx(expected_probabilities(FRAMES[:1])[0], rel=1e-5)
+    assert len(registered) == 2
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), AttributeError("posix_fallocate")])
+def test_a_full_shared_memory_means_the_wire(
+    standin: StandinServer, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(_shared_memory.os, "posix_fallocate", fail)
+    with Client(standin.url) as client:
+        assert scores(client, FRAMES[0]) == pytest.approx(expected_probabilities(FRAMES[:1])[0], rel=1e-5)
+
+
+def test_small_requests_and_other_machines_need_no_region(standin: StandinServer) -> None:
+    with Client(standin.url) as client:
+        client.classify_frames(np.zeros((2, 8, 8, 3), np.uint8))
+        assert client._regions._usable
+    with Client("192.0.2.1:8001") as client:
+        assert not client._regions._usable
