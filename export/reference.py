@@ -26,7 +26,7 @@ class OnnxPipeline:
 
     Args:
         folders: a bundle's folder, or several: the members of one ensemble.
-        num_threads: CPU threads of each graph; 0 means all cores.
+        num_threads: CPU threads of a backbone; 0 means all cores.
         views: key of ``core.specs.VIEWS``.
 
     Attributes:
@@ -55,7 +55,7 @@ class OnnxPipeline:
             if graph.kind == "backbone":
                 self.stages[graph.name] = _frame_wise(file, num_threads or len(os.sched_getaffinity(0)))
             else:
-                self.stages[graph.name] = onnx_stage(file, num_threads)
+                self.stages[graph.name] = onnx_stage(file, num_threads=1)  # as served: these are cheap
 
     def __call__(self, frames: np.ndarray) -> Tensors:
         """Every tensor of the ensemble: ``probabilities`` [B, K], ``attention`` [B, T], ``embedding`` [B, E], ..."""

@@ -148,7 +148,8 @@ def _graph_config(graph: Graph, flavour: str, num_threads: int | None) -> pb.Mod
     elif flavour == "python":
         config.backend = "python"
         config.parameters["model_file"].string_value = "model.onnx"
-        config.parameters["num_threads"].string_value = str(num_threads or 0)
+        # One thread for the cheap graphs: waking a second one costs them more than it saves.
+        config.parameters["num_threads"].string_value = str(num_threads or 0) if graph.kind == "backbone" else "1"
         if graph.kind == "backbone":
             config.parameters["frames_per_run"].string_value = str(specs.CPU_FRAMES_PER_RUN)
     else:

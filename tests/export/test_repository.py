@@ -122,8 +122,9 @@ def test_python_flavour_tells_its_runner_what_to_run(tmp_path: Path, lite: Bundl
     write_repository(tmp_path, standard_ensembles([lite]), [lite], "python", num_threads=2)
     parameters = config(tmp_path, "head_lite").parameters
     assert parameters["model_file"].string_value == "model.onnx"
-    assert parameters["num_threads"].string_value == "2"
+    assert parameters["num_threads"].string_value == "1"  # a cheap graph
     backbone = config(tmp_path, "backbone_lite").parameters
+    assert backbone["num_threads"].string_value == "2"
     assert backbone["frames_per_run"].string_value == str(specs.CPU_FRAMES_PER_RUN)
     assert "frames_per_run" not in parameters  # the head's graph mixes frames
     runner = (root / "serving" / "runner.py").read_bytes()
