@@ -29,7 +29,7 @@ $(SERVER): $(BASE) serving/server-constraints.txt
 
 $(FULL): $(BASE)
 	@echo "installing PyTorch and the development tools into $(VENV) (5.5 GB, about two minutes)"
-	@$(PIP) -e '.[serve,train,export,bench,dev]'
+	@$(PIP) -e '.[serve,train,export,bench,yt8m,dev]'
 	@touch $@
 
 setup: $(FULL) $(SERVER) ## everything for development: PyTorch, linters, server environment

@@ -13,14 +13,20 @@ from typing import NoReturn
 
 from reelkind.core.errors import ReelkindError
 
-from . import classify, export, serve, train
+from . import classify, dataset, evaluate, export, serve, train
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
-_SUBCOMMANDS = (classify, serve, train, export)
-_HAVE_EXTRAS = ("train", "export")  # subcommands that need what the extra of their name installs
+_SUBCOMMANDS = (classify, serve, dataset, train, evaluate, export)
+# What a subcommand's imports need.
+_EXTRAS = {
+    "dataset": "train,export",
+    "train": "train",
+    "evaluate": "train,export",
+    "export": "export",
+}
 
 logger = logging.getLogger(__name__)
 
@@ -52,9 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"reelkind: {error}", file=sys.stderr)
         return EXIT_FAILED
     except ModuleNotFoundError as error:
-        if args.command not in _HAVE_EXTRAS:
+        if args.command not in _EXTRAS:
             raise
-        print(f"reelkind: this needs {error.name}: pip install 'reelkind[{args.command}]'", file=sys.stderr)
+        print(f"reelkind: this needs {error.name}: pip install 'reelkind[{_EXTRAS[args.command]}]'", file=sys.stderr)
         return EXIT_FAILED
     except BrokenPipeError:  # the reader has seen enough, as in `| head`
         _give_up_output()

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reelkind.core.bundle import Bundle
 
 EXIT_OK = 0
 
@@ -16,7 +22,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "train",
         help="train a bundle",
         description="Train a bundle from folders of clips and stills with manifests, measure it and write its card. "
-        "Activations of the frozen layers are cached, so a second run starts where they are done.",
+        "Activations of the frozen layers are cached, and an interrupted run goes on where it was.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("config", type=Path, help="TOML file, e.g. training/configs/lite.toml")
@@ -30,7 +36,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder that holds the sources' folders")
     parser.add_argument("--out", type=Path, default=None, help="the bundle's folder; bundles/NAME if not given")
-    parser.add_argument("--cache", type=Path, default=default_cache(), help="folder for cached activations")
+    parser.add_argument("--cache", type=Path, default=default_cache(), help="folder for activations and checkpoints")
+    parser.add_argument("--fresh", action="store_true", help="train anew what an interrupted run has done already")
+    parser.add_argument("--overwrite", action="store_true", help="replace a bundle that is in the folder already")
+    parser.add_argument("--json", action="store_true", help="print the metrics as JSON instead of a summary")
     parser.set_defaults(run=run)
 
 
@@ -41,12 +50,57 @@ def default_cache() -> Path:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; the metrics go to stdout as JSON."""
-    from reelkind.training import recipe
+    """Train; results go to stdout, progress to stderr. Under torchrun only the first process talks."""
+    from reelkind.training import distributed
+    from reelkind.training.yt8m.track_config import KIND, config_kind
+
+    if distributed.is_main():  # a long run that says nothing is taken for a hanging one
+        logging.getLogger("reelkind.training").setLevel(min(logging.INFO, logging.getLogger().level))
+    if config_kind(args.config) == KIND:
+        from . import _yt8m_training
+
+        return _yt8m_training.run(args)
+    return _run_recipe(args)
+
+
+def _run_recipe(args: argparse.Namespace) -> int:
+    from reelkind.core.bundle import MANIFEST_NAME
+    from reelkind.training import distributed, recipe
     from reelkind.training.config import load_config
+    from reelkind.training.errors import ConfigError
 
     config = load_config(args.config, args.overrides)
     out = args.out or Path("bundles") / config.name
-    bundle = recipe.run(config, data=args.data, out=out, cache=args.cache)
-    print(json.dumps({"bundle": str(out), "temperature": bundle.temperature, "metrics": bundle.metrics}, indent=2))
+    if (out / MANIFEST_NAME).exists() and not args.overwrite:
+        raise ConfigError(f"{out} holds a bundle already: choose another --out, or --overwrite it")
+    bundle = recipe.run(config, data=args.data, out=out, cache=args.cache, fresh=args.fresh)
+    if distributed.is_main():
+        print(_as_json(bundle, out) if args.json else _summary(bundle, out))
     return EXIT_OK
+
+
+def _as_json(bundle: Bundle, out: Path) -> str:
+    result = {
+        "bundle": str(out),
+        "temperature": bundle.temperature,
+        "metrics": bundle.metrics,
+        "run": bundle.provenance["run"],
+    }
+    return json.dumps(result, indent=2, ensure_ascii=False)
+
+
+def _summary(bundle: Bundle, out: Path) -> str:
+    from reelkind.training.provenance import run_table
+
+    lines = [f"{'bundle':<14} {out}"]
+    for title, key in (("cross-valid.", "cross_validation"), ("validation", "val"), ("both", "held_out")):
+        if metrics := bundle.metrics[key]:
+            measured = ", ".join(_with_interval(metrics, name) for name in ("accuracy", "macro_f1"))
+            lines.append(f"{title:<14} {metrics['num_clips']} clips of {metrics['num_works']} works: {measured}")
+    lines += [f"{'collapsed':<14} {notice}" for notice in bundle.metrics["collapsed"]]
+    return "\n".join([*lines, run_table(bundle.provenance["run"])])
+
+
+def _with_interval(metrics: Mapping[str, Any], name: str) -> str:
+    low, high = metrics["interval_95"][name]
+    return f"{name.replace('_', ' ')} {metrics[name]:.3f} (95 %: {low:.2f} .. {high:.2f})"

@@ -16,7 +16,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from ._container import frame_step, is_matroska, reason, time_base
+from .container import frame_step, is_matroska, reason, time_base
 from .errors import VideoError
 
 logger = logging.getLogger(__name__)

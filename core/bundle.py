@@ -27,6 +27,7 @@ FORMAT_VERSION = 1
 MANIFEST_NAME = "bundle.json"
 BACKBONE_WEIGHTS_NAME = "backbone.safetensors"
 HEAD_WEIGHTS_NAME = "head.safetensors"
+HELD_OUT_NAME = "held_out.npz"  # what training left: predictions by models that never saw the work
 ONNX_FOLDER = "onnx"
 
 
@@ -54,6 +55,7 @@ class HeadInfo:
         num_attention_heads: heads of the self-attention; divides ``width``.
         dropout: probability used in training; nothing is dropped in inference.
         num_classes: K.
+        num_subcategories: outputs of the second layer, which names the taxonomy's subcategories; 0 for none.
     """
 
     feature_dim: int
@@ -62,6 +64,7 @@ class HeadInfo:
     num_attention_heads: int = 4
     dropout: float = 0.3
     num_classes: int = len(CLASSES)
+    num_subcategories: int = 0
 
     def __post_init__(self) -> None:
         if self.width % (2 * self.num_attention_heads):

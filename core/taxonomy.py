@@ -6,6 +6,7 @@ The order of ``CLASSES`` is the order of the last axis of every logits and proba
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -52,6 +53,23 @@ class Subcategory:
     entities: tuple[Entity, ...]
 
 
+@dataclass(frozen=True)
+class LabelRule:
+    """Which other labels a video of YouTube-8M must, and must not, carry to count for a subcategory.
+
+    Attributes:
+        require_any: label indices, one of which it needs; empty if none is needed.
+        exclude: label indices that rule it out.
+    """
+
+    require_any: frozenset[int]
+    exclude: frozenset[int]
+
+    def admits(self, labels: Set[int]) -> bool:
+        """Whether a video with these label indices counts."""
+        return bool(not self.require_any or self.require_any & labels) and not self.exclude & labels
+
+
 def class_index(name: str) -> int:
     """Index of a class on the last axis of logits.
 
@@ -67,9 +85,8 @@ def class_index(name: str) -> int:
 @cache
 def subcategories() -> tuple[Subcategory, ...]:
     """All 46 subcategories in the order of the taxonomy file: animation, gaming, natural, flat."""
-    text = resources.files(__package__).joinpath("taxonomy.csv").read_text(encoding="utf-8")
     entities: dict[tuple[str, str], list[Entity]] = {}
-    for row in csv.DictReader(text.splitlines()):
+    for row in _rows("taxonomy.csv"):
         key = (_CLASS_OF_SOURCE_NAME[row["class"]], row["subcategory"])
         entity = Entity(int(row["yt8m_index"]), row["yt8m_name"], int(row["train_video_count"]))
         entities.setdefault(key, []).append(entity)
@@ -77,3 +94,31 @@ def subcategories() -> tuple[Subcategory, ...]:
         Subcategory(name=name, class_name=class_name, entities=tuple(members))
         for (class_name, name), members in entities.items()
     )
+
+
+@cache
+def label_rules() -> Mapping[str, LabelRule]:
+    """The co-label rule of each subcategory; one of its own replaces that of its class.
+
+    YouTube-8M's labels are made by a machine and name topics, not pictures: without the rules, toys, trailers and
+    cosplay pass as animation.
+    """
+    of_class: dict[str, LabelRule] = {}
+    own: dict[str, LabelRule] = {}
+    for row in _rows("taxonomy_rules.csv"):
+        rule = LabelRule(_label_indices(row["require_any_label"]), _label_indices(row["exclude_labels"]))
+        if row["scope"].startswith("all "):  # "all subcategories", "all except the two below"
+            of_class[_CLASS_OF_SOURCE_NAME[row["class"]]] = rule
+        else:
+            own[row["scope"]] = rule
+    return {sub.name: own.get(sub.name, of_class[sub.class_name]) for sub in subcategories()}
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    text = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
+
+
+def _label_indices(text: str) -> frozenset[int]:
+    """``"5 Cartoon;16 Animation"`` to {5, 16}."""
+    return frozenset(int(entry.split(maxsplit=1)[0]) for entry in text.split(";") if entry)

@@ -18,9 +18,9 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from ._container import extent, header_duration, open_file, picture_stream, time_base
 from ._frames import Picture, pictures_at
 from .clips import segment_middles
+from .container import extent, header_duration, open_file, picture_stream, time_base
 from .errors import VideoError as VideoError
 
 NUM_FRAMES = 16  # frames of a clip unless a bundle says otherwise

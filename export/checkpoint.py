@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from reelkind.core.bundle import BACKBONE_WEIGHTS_NAME, HEAD_WEIGHTS_NAME, Bundle
-from reelkind.training.models import Backbone, TemporalHead, build_backbone, read_state_dict
+from reelkind.training.backbones import build_backbone, read_state_dict
+from reelkind.training.models import Backbone, TemporalHead
 
 from .errors import ExportError
 

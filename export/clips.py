@@ -9,8 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from reelkind.core.video import read_clip
-
 from .errors import ExportError
 
 NUM_FRAMES_TRIED = (1, 7, 16, 32)  # one frame, a prime, the trained number, twice it
@@ -34,6 +32,8 @@ def video_clips(
         ExportError: if a folder holds no video.
         VideoError: if a file cannot be read.
     """
+    from reelkind.core.video import read_clip  # the decoder: a machine that only measures has none
+
     for path in map(Path, paths):
         for file in _videos(path):
             for count in num_frames:
@@ -59,6 +59,25 @@ def synthetic_clips(
         yield ParityClip("synthetic:slides", _slides(count, size_px, rng))
         colours = rng.integers(0, 256, (count, 1, 1, 3), dtype=np.uint8)
         yield ParityClip("synthetic:colours", np.tile(colours, (1, size_px, size_px, 1)))
+
+
+def extreme_clips(size_px: int, num_frames: int = 1, *, seed: int = 0) -> Iterator[ParityClip]:
+    """What drives activations to their limits: black, white, noise, saturated noise and colours, hard edges."""
+    rng, shape = np.random.default_rng(seed), (num_frames, size_px, size_px, 3)
+    row, column = np.ogrid[:size_px, :size_px]
+    checks = np.where((row + column) % 2, 255, 0).astype(np.uint8)[None, ..., None]
+    pictures = {
+        "black": np.zeros(shape, np.uint8),
+        "white": np.full(shape, 255, np.uint8),
+        "noise": rng.integers(0, 256, shape, dtype=np.uint8),
+        "saturated noise": rng.integers(0, 2, shape, dtype=np.uint8) * np.uint8(255),
+        "checkerboard": np.broadcast_to(checks, shape),
+    }
+    for place, name in enumerate(("red", "green", "blue")):
+        pictures[name] = np.zeros(shape, np.uint8)
+        pictures[name][..., place] = 255
+    for name, frames in pictures.items():
+        yield ParityClip(f"extreme:{name}", np.ascontiguousarray(frames))
 
 
 def _videos(path: Path) -> list[Path]:

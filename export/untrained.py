@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import nn
@@ -22,9 +23,11 @@ from reelkind.core.bundle import (
     save,
 )
 from reelkind.core.video import FRAME_SIZE_PX, NUM_FRAMES
-from reelkind.training.models import TemporalHead, build_backbone
+from reelkind.training.backbones import build_backbone
+from reelkind.training.models import TemporalHead
 
-_CALIBRATION_FRAMES = 8  # enough for BatchNorm to bring every layer to unit scale
+from .clips import extreme_clips, synthetic_clips
+
 _LOGIT_GAIN = 6  # spreads the answers, so that a wrong graph is seen in probabilities
 
 
@@ -42,7 +45,7 @@ def write_untrained_bundle(
 
     Args:
         name: the member's name.
-        backbone: one of ``training.models.BACKBONE_NAMES``.
+        backbone: one of ``training.backbones.BACKBONE_NAMES``.
         folder: where to; created.
         seed: of all weights.
         frame_size_px: S.
@@ -76,11 +79,15 @@ def write_untrained_bundle(
 
 
 def _calibrate(backbone: nn.Module, frame_size_px: int) -> None:
-    """Set BatchNorm's statistics from noise; with the initial ones deep features vanish."""
+    """Set BatchNorm's statistics from pictures of many kinds.
+
+    With the initial ones deep features vanish; with those of noise alone a black frame drives them out of FP16's range.
+    """
     norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = None  # plain average instead of a moving one
-    frames = torch.randint(0, 256, (_CALIBRATION_FRAMES, 3, frame_size_px, frame_size_px), dtype=torch.uint8)
+    clips = [*extreme_clips(frame_size_px), *synthetic_clips(frame_size_px, (1,))]
+    frames = torch.from_numpy(np.concatenate([clip.frames for clip in clips])).permute(0, 3, 1, 2)
     backbone.train()
     with torch.no_grad():
         backbone(frames)

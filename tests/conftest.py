@@ -40,7 +40,7 @@ def served_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     from reelkind.export.onnx_files import export_bundle
     from reelkind.export.untrained import write_untrained_bundle
 
-    bundle = write_untrained_bundle("lite", "mobilenet_v2_same", tmp_path_factory.mktemp("bundles") / "lite")
+    bundle = write_untrained_bundle("lite", "mobilenet_v2", tmp_path_factory.mktemp("bundles") / "lite")
     export_bundle(bundle)
     return bundle
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tomllib
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from .errors import ConfigError
+from .schema import apply_override, build
 
-T = TypeVar("T")
+DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class BackboneConfig:
     """Source and licence of ``weights``, for the card."""
     frame_size_px: int = 224
     frozen_blocks: int = 14
-    """Leading blocks of ``features`` that stay as they are; their output is computed once and cached."""
+    """Leading blocks that stay as they are; their output is computed once and cached. 0 trains the whole network."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,8 @@ class FinetuneConfig:
     learning_rate: float = 3e-4
     classifier_rate: float = 2.0
     """Learning rate of the new classifier, as a multiple of ``learning_rate``."""
+    layer_decay: float = 1.0
+    """Each block learns at this multiple of the rate of the block after it."""
     pull: float = 1.0
     """Share of the learning rate by which weights go back to where they started, each step (L2-SP)."""
     mixup: float = 0.4
@@ -73,13 +75,24 @@ class FinetuneConfig:
     dropout: float = 0.3
     ema_decay: float = 0.99
     warmup_steps: int = 30
+    num_cycles: int = 1
+    """Cosine cycles, each from the full learning rate to nothing (SGDR, arXiv:1608.03983)."""
+    cycle_mult: float = 1.0
+    """Length of a cycle as a multiple of the one before it."""
     max_gradient_norm: float = 1.0
-    bfloat16: bool = True
-    """Train in BF16 autocast: three times as fast on CPUs that have AMX."""
+    precision: str = "bfloat16"
+    """``float32``, or autocast to ``bfloat16`` (three times as fast on CPUs that have AMX) or ``float16``."""
     blend: float = 0.75
     """Share of the trained weights in the result, the rest being those at the start (arXiv:2109.01903)."""
     num_soups: int = 1
     """Runs with different seeds whose weights are averaged."""
+
+    def __post_init__(self) -> None:
+        _check_optimisation("finetune", self)
+        if not 0 < self.layer_decay <= 1:
+            raise ConfigError(f"finetune.layer_decay must lie in (0, 1], got {self.layer_decay}")
+        if self.num_soups < 1:
+            raise ConfigError(f"finetune.num_soups must be 1 or more, got {self.num_soups}")
 
 
 @dataclass(frozen=True)
@@ -104,9 +117,28 @@ class HeadTrainConfig:
     feature_noise: float = 0.1
     """Standard deviation of the noise added to standardised features."""
     mixup: float = 0.4
+    stride_jitter: float = 0.0
+    """Largest share of a clip that a training sequence leaves out, as if its frame rate were higher."""
+    subcategory_weight: float = 0.0
+    """Weight of the second output's loss, on the 46 subcategories; 0 makes a head without it."""
     ema_decay: float = 0.98
     warmup_steps: int = 30
+    num_cycles: int = 1
+    cycle_mult: float = 1.0
     max_gradient_norm: float = 1.0
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        _check_optimisation("head", self)
+        if self.width < 1 or self.width % (2 * max(1, self.num_attention_heads)):
+            raise ConfigError(
+                f"head.width must be a multiple of 2 x head.num_attention_heads ({self.num_attention_heads}), "
+                f"got {self.width}"
+            )
+        if not 0 <= self.stride_jitter < 1:
+            raise ConfigError(f"head.stride_jitter must lie in [0, 1), got {self.stride_jitter}")
+        if self.subcategory_weight < 0:
+            raise ConfigError(f"head.subcategory_weight must not be negative, got {self.subcategory_weight}")
 
 
 @dataclass(frozen=True)
@@ -140,6 +172,12 @@ class Config:
     """T of evaluation and serving."""
     num_threads: int = 2
     """CPU threads for torch."""
+    num_workers: int = 0
+    """Processes that decode and damage frames, beside the one that computes; 0 does it there."""
+    device: str = "auto"
+    """``cpu``, ``cuda``, or ``auto`` for CUDA where there is some."""
+    checkpoint_steps: int = 100
+    """Optimizer steps between checkpoints."""
     data: DataConfig = field(default_factory=DataConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -149,12 +187,33 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def __post_init__(self) -> None:
-        if self.finetune.batch_size < 2 or self.head.batch_size < 2:
-            raise ConfigError("batches need at least 2 samples (finetune.batch_size, head.batch_size)")
+        if not self.name.isidentifier():
+            raise ConfigError(f"name {self.name!r} must be letters, digits and '_' (it names models on the server)")
         if self.augment.num_variants < 1:
             raise ConfigError(f"augment.num_variants must be 1 or more, got {self.augment.num_variants}")
         if self.num_frames < 1 or self.head.num_frames < 1:
             raise ConfigError("num_frames and head.num_frames must be 1 or more")
+        if self.num_workers < 0:
+            raise ConfigError(f"num_workers must be 0 or more, got {self.num_workers}")
+        if self.backbone.frozen_blocks < 0:
+            raise ConfigError(f"backbone.frozen_blocks must be 0 or more, got {self.backbone.frozen_blocks}")
+        if self.device not in DEVICES:
+            raise ConfigError(f"device must be one of {', '.join(DEVICES)}, got {self.device!r}")
+        if self.checkpoint_steps < 1:
+            raise ConfigError(f"checkpoint_steps must be 1 or more, got {self.checkpoint_steps}")
+
+
+def _check_optimisation(table: str, config: FinetuneConfig | HeadTrainConfig) -> None:
+    if config.batch_size < 2:
+        raise ConfigError(f"{table}.batch_size must be 2 or more, got {config.batch_size}")
+    if config.steps < 0 or config.warmup_steps < 0:
+        raise ConfigError(f"{table}.steps and {table}.warmup_steps must not be negative")
+    if config.learning_rate <= 0:
+        raise ConfigError(f"{table}.learning_rate must be positive, got {config.learning_rate}")
+    if config.num_cycles < 1 or config.cycle_mult <= 0:
+        raise ConfigError(f"{table}.num_cycles must be 1 or more and {table}.cycle_mult positive")
+    if config.precision not in PRECISIONS:
+        raise ConfigError(f"{table}.precision must be one of {', '.join(PRECISIONS)}, got {config.precision!r}")
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -167,10 +226,10 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"no configuration {path}") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # no TOML, or no text
         raise ConfigError(f"{path} is not TOML: {error}") from error
     for override in overrides:
-        _apply(raw, override)
+        apply_override(raw, override)
     return parse_config(raw)
 
 
@@ -180,48 +239,4 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: if a key is unknown or a value has the wrong type.
     """
-    return _build(Config, raw, "")
-
-
-def _apply(raw: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator:
-        raise ConfigError(f"override {override!r} is not of the form a.b=value")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    table = raw
-    *parents, last = key.strip().split(".")
-    for parent in parents:
-        table = table.setdefault(parent, {})
-        if not isinstance(table, dict):
-            raise ConfigError(f"override {override!r}: {parent} is not a table")
-    table[last] = value
-
-
-def _build(schema: type[T], raw: Mapping[str, Any], prefix: str) -> T:
-    types = typing.get_type_hints(schema)
-    known = [entry.name for entry in dataclasses.fields(schema)]  # type: ignore[arg-type]
-    values = {}
-    for key, value in raw.items():
-        if key not in known:
-            raise ConfigError(f"unknown key {prefix}{key} (known: {', '.join(known)})")
-        values[key] = _convert(types[key], value, prefix + key)
-    return schema(**values)
-
-
-def _convert(wanted: Any, value: Any, key: str) -> Any:
-    if dataclasses.is_dataclass(wanted):
-        if not isinstance(value, dict):
-            raise ConfigError(f"{key} must be a table, got {value!r}")
-        return _build(typing.cast(type, wanted), value, f"{key}.")
-    if typing.get_origin(wanted) is tuple:
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise ConfigError(f"{key} must be a list of strings, got {value!r}")
-        return tuple(value)
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not wanted:
-        raise ConfigError(f"{key} must be {wanted.__name__}, got {value!r}")
-    return value
+    return build(Config, raw)

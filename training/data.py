@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import csv
+import errno
 import hashlib
+import itertools
+import logging
 import re
+import stat
+import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +19,15 @@ import numpy as np
 from reelkind.core.taxonomy import CLASSES
 
 from .config import SamplingConfig
+from .datasets.exclusions import EXCLUSIONS_NAME, read_exclusions
+from .datasets.tables import Table, read_table
 from .errors import DataError, LeakError
 
+logger = logging.getLogger(__name__)
+
+MANIFEST_NAME = "manifest.csv"
+REQUIRED_COLUMNS = ("path", "class", "work")
+SPLITS = ("train", "val", "test")
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
 MIN_KEY_LENGTH = 6  # shorter names ("cars", "up") are part of too many others to mean the same work
 MIN_INNER_KEY_LENGTH = 8  # ... and inside a longer name, only this much is telling
@@ -31,8 +42,11 @@ class Sample:
         label: index in ``CLASSES``.
         work: what it was cut from; samples of a work never part.
         source: the manifest's folder, e.g. ``"clips"``.
-        split: ``"train"`` or ``"val"``.
+        split: one of ``SPLITS``; ``"test"`` is neither trained nor tuned on.
         near_val: its show, game or repository also feeds the validation split.
+        subcategory: finer kind, one of the taxonomy's or the collector's own; "" if unknown.
+        licence: terms of use as the manifest has them; "" if unknown.
+        sha256: hash of the file as the manifest has it, 64 lower-case hexadecimal digits; "" if it has none.
     """
 
     path: Path
@@ -41,54 +55,100 @@ class Sample:
     source: str
     split: str = "train"
     near_val: bool = False
+    subcategory: str = ""
+    licence: str = ""
+    sha256: str = ""
 
     @property
     def is_still(self) -> bool:
         """Whether it is a picture, not a video."""
         return self.path.suffix.lower() in PICTURE_SUFFIXES
 
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of the file: the manifest's if it has one (``reelkind dataset check`` verifies it), else computed."""
+        return self.sha256 or content_hash(self.path)
+
 
 def read_samples(root: Path, sources: Sequence[str], optional: bool = False) -> list[Sample]:
-    """Every row of ``root/<source>/manifest.csv``; columns path, class and work, optionally split and near_val.
+    """Every row of ``root/<source>/manifest.csv`` that ``exclusions.csv`` beside it does not exclude.
+
+    Columns path, class and work; optionally subcategory, split, near_val, licence and sha256.
 
     Raises:
-        DataError: if a manifest is missing (unless ``optional``), lacks a column, or names an unknown class.
+        DataError: if a manifest is missing (unless ``optional``) or malformed; the message names file and line.
     """
     samples = []
     for source in sources:
-        manifest = root / source / "manifest.csv"
+        manifest = root / source / MANIFEST_NAME
         if not manifest.is_file():
             if optional:
                 continue
             raise DataError(f"no {manifest}: --data must be the folder that holds {', '.join(sources)}")
-        with manifest.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                samples.append(_sample(row, manifest))
+        listed = read_manifest(manifest)
+        excluded = {row.path for row in read_exclusions(manifest.parent) if row.exclude}
+        kept = [sample for sample in listed if sample.path not in excluded]
+        if len(kept) < len(listed):
+            number = len(listed) - len(kept)
+            logger.info("%s: %d of %d left out by %s", manifest, number, len(listed), EXCLUSIONS_NAME)
+        samples += kept
     if not samples:
-        raise DataError(f"no samples in {root}")
+        raise DataError(f"no samples in {root}: the manifests of {', '.join(sources)} list none, or exclude all")
     return samples
 
 
-def _sample(row: dict[str, str], manifest: Path) -> Sample:
-    try:
-        path, class_name, work = row["path"], row["class"], row["work"]
-    except KeyError as error:
-        raise DataError(f"{manifest} lacks the column {error}") from None
+def read_manifest(path: Path) -> list[Sample]:
+    """Every row of one manifest, excluded or not.
+
+    Raises:
+        DataError: if it is missing or malformed; the message names file and line.
+    """
+    return samples_of(read_table(path, REQUIRED_COLUMNS))
+
+
+def samples_of(table: Table) -> list[Sample]:
+    """Rows of a manifest as samples.
+
+    Raises:
+        DataError: if a cell cannot be right; the message names file and line.
+    """
+    samples = [_sample(row, table.path, table.where(i)) for i, row in enumerate(table.rows)]
+    first: dict[Path, int] = {}
+    for i, sample in enumerate(samples):
+        if first.setdefault(sample.path, i) != i:
+            raise DataError(f"{table.where(i)} lists {sample.path.name} again ({table.where(first[sample.path])})")
+    return samples
+
+
+def _sample(row: dict[str, str], manifest: Path, where: str) -> Sample:
+    for name in REQUIRED_COLUMNS:
+        if not row[name].strip():
+            raise DataError(f"{where}: {name} is empty, every row needs {', '.join(REQUIRED_COLUMNS)}")
+    class_name = row["class"].strip().lower()
     if class_name not in CLASSES:
-        raise DataError(f"{manifest}: {path} has class {class_name!r} (known: {', '.join(CLASSES)})")
+        raise DataError(f"{where}: {row['path']} has class {row['class']!r} (known: {', '.join(CLASSES)})")
+    split = row.get("split", "").strip().lower() or "train"
+    if split not in SPLITS:
+        raise DataError(f"{where}: {row['path']} has split {row['split']!r} (known: {', '.join(SPLITS)}, or empty)")
+    sha256 = row.get("sha256", "").strip().lower()
+    if sha256 and not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise DataError(f"{where}: sha256 {row['sha256']!r} is not 64 hexadecimal digits: mend it or leave it empty")
     return Sample(
-        path=manifest.parent / path,
+        path=manifest.parent / row["path"],
         label=CLASSES.index(class_name),
-        work=work,
-        source=manifest.parent.name,
-        split=row.get("split") or "train",
-        near_val=row.get("near_val") == "yes",
+        work=row["work"].strip(),
+        source=manifest.parent.resolve().name,
+        split=split,
+        near_val=row.get("near_val", "").strip().lower() == "yes",
+        subcategory=row.get("subcategory", "").strip(),
+        licence=row.get("licence", "").strip(),
+        sha256=sha256,
     )
 
 
 def work_groups(samples: Sequence[Sample]) -> list[str]:
     """A group for every sample; works whose names contain one another ("simpsons", "The Simpsons") share one."""
-    keys = sorted({_work_key(sample.work) for sample in samples})
+    keys = {_work_key(sample.work) for sample in samples}
     parent = {key: key for key in keys}
 
     def root(key: str) -> str:
@@ -96,58 +156,81 @@ def work_groups(samples: Sequence[Sample]) -> list[str]:
             key = parent[key]
         return key
 
-    for inner in keys:
-        for outer in keys:
-            same_start = len(inner) >= MIN_KEY_LENGTH and outer.startswith(inner)
-            if inner != outer and (same_start or (len(inner) >= MIN_INNER_KEY_LENGTH and inner in outer)):
-                parent[root(outer)] = root(inner)
+    contained = [(inner, key) for key in keys for inner in _names_inside(key) & keys]
+    for inner, outer in sorted(contained):
+        parent[root(outer)] = root(inner)
     return [root(_work_key(sample.work)) for sample in samples]
 
 
+def _names_inside(key: str) -> set[str]:
+    """Parts of a key that would mean the same work, if they were keys themselves."""
+    starts = {key[:end] for end in range(MIN_KEY_LENGTH, len(key))}
+    parts = range(MIN_INNER_KEY_LENGTH, len(key))
+    return starts | {key[start : start + size] for size in parts for start in range(len(key) - size + 1)}
+
+
 def _work_key(work: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", work.lower().removeprefix("the "))
+    """Letters and digits of any script, without case and accents; names without any are kept as they are."""
+    plain = unicodedata.normalize("NFKD", work.lower().removeprefix("the "))
+    return "".join(char for char in plain if char.isalnum()) or work
 
 
 def split_samples(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
-    """Training and validation samples; training loses whatever is near validation.
+    """Training and validation samples; training loses whatever is near validation or test.
 
     Raises:
         DataError: if a side is empty.
-        LeakError: if a work or a file is on both sides after all.
+        LeakError: if a work or a file is on two sides after all.
     """
     groups = work_groups(samples)
-    held_out = {group for sample, group in zip(samples, groups, strict=True) if sample.split == "val"}
-    val = [sample for sample in samples if sample.split == "val"]
+    held_out = {group for sample, group in zip(samples, groups, strict=True) if sample.split != "train"}
+    val, test = ([sample for sample in samples if sample.split == split] for split in ("val", "test"))
     train = [
         sample
         for sample, group in zip(samples, groups, strict=True)
         if sample.split == "train" and not sample.near_val and group not in held_out
     ]
     if not train or not val:
-        raise DataError(f"{len(train)} training and {len(val)} validation samples: both splits are needed")
-    refuse_leaks(train, val)
+        raise DataError(
+            f"{len(train)} training and {len(val)} validation samples: both splits are needed "
+            "(`reelkind dataset split` makes them)"
+        )
+    refuse_leaks(train, val, test)
     return train, val
 
 
-def refuse_leaks(train: Iterable[Sample], val: Iterable[Sample]) -> None:
-    """Compare names of works and contents of files.
+def refuse_leaks(*sides: Sequence[Sample]) -> None:
+    """Compare names of works and contents of files between every two sides.
 
     Raises:
-        LeakError: if any is on both sides.
+        LeakError: if any is on more than one.
     """
-    train, val = list(train), list(val)
-    works = {_work_key(sample.work) for sample in train} & {_work_key(sample.work) for sample in val}
-    if works:
-        raise LeakError(f"works on both sides of the split: {', '.join(sorted(works)[:5])}")
-    hashes = {content_hash(sample.path): sample.path for sample in val if sample.path.is_file()}
-    for sample in train:
-        if sample.path.is_file() and (twin := hashes.get(content_hash(sample.path))):
-            raise LeakError(f"{sample.path} and {twin} are the same file on both sides of the split")
+    everything = [sample for side in sides for sample in side]
+    group_of = dict(zip((sample.work for sample in everything), work_groups(everything), strict=True))
+    works = [{group_of[sample.work]: sample.work for sample in side} for side in sides]
+    hashes = [{sample.content_hash: sample.path for sample in side if sample.path.is_file()} for side in sides]
+    for one, other in itertools.combinations(range(len(sides)), 2):
+        shared = sorted(works[one].keys() & works[other].keys())
+        if shared:
+            names = [f"{works[one][group]!r} and {works[other][group]!r}" for group in shared[:5]]
+            raise LeakError(f"works on both sides of the split: {', '.join(names)}; give them one split")
+        for digest in hashes[one].keys() & hashes[other].keys():
+            raise LeakError(
+                f"{hashes[one][digest]} and {hashes[other][digest]} are the same file on both sides of the split; "
+                "`reelkind dataset check` finds such pairs"
+            )
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """SHA-256 of a file.
+
+    Raises:
+        OSError: if it is missing, unreadable, or no regular file (a pipe would never end).
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def group_folds(samples: Sequence[Sample], num_folds: int, seed: int) -> list[np.ndarray]:

@@ -15,3 +15,7 @@ class DataError(ReelkindError):
 
 class LeakError(DataError):
     """A work, or a file, is on both sides of a split."""
+
+
+class TrainingError(ReelkindError):
+    """A training cannot go on; the message names stage, step and what to change."""

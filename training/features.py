@@ -1,7 +1,8 @@
 """Samples to cached activations: the frozen beginning of the backbone is computed once per damaged copy.
 
-A cache file holds one variant of all samples, float16 [F, h, w, C], memory-mapped; its name is a hash of the files'
-contents, the preprocessing and the frozen weights, so a stale cache cannot be read by mistake.
+A cache file holds one variant of all samples, float16 [F, h, w, C], or the uint8 frames if no block is frozen. It is
+memory-mapped; its name is a hash of the files' contents, the preprocessing and the frozen weights, so a stale cache
+cannot be read by mistake.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,16 +18,15 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from reelkind.core.video import read_clip
-
-from .augment import VERSION, augment_clip
+from .augment import VERSION
 from .config import AugmentConfig, BackboneConfig
-from .data import Sample, content_hash
-from .folding import Stem
+from .data import Sample
+from .devices import CPU, autocast
+from .folding import Stem, Tail
+from .frames import CLEAN, FrameReader
 
 logger = logging.getLogger(__name__)
 
-CLEAN = -1  # number of the undamaged variant: exactly what serving sees
 FRAMES_PER_BATCH = 64
 
 
@@ -35,7 +35,8 @@ class Activations:
     """One variant of some samples.
 
     Attributes:
-        values: float16 [F, h, w, C], frames of sample 0, then of sample 1, ...
+        values: float16 [F, h, w, C], or the uint8 frames themselves if no block is frozen; where nothing was selected,
+            frames of sample 0, then of sample 1, ...
         starts: int64 [N], where each sample's frames start.
         stops: int64 [N], where they end.
     """
@@ -58,10 +59,35 @@ class Activations:
         """Some samples, in the order given, without copying their frames."""
         return Activations(self.values, self.starts[samples], self.stops[samples])
 
-    def take(self, samples: Iterable[int]) -> Activations:
-        """Some samples, in the order given, and no others' frames (copies)."""
-        parts = [self.of(i) for i in samples]
-        return Activations.of_counts(np.concatenate(parts), [len(part) for part in parts])
+    @property
+    def frames(self) -> np.ndarray:
+        """Places in ``values`` of all samples' frames, int64, one sample after another."""
+        spans = zip(self.starts.tolist(), self.stops.tolist(), strict=True)
+        return np.concatenate([np.arange(start, stop) for start, stop in spans])
+
+
+@torch.inference_mode()
+def extract(
+    tail: Tail, activations: Activations, batch_size: int = 64, precision: str = "bfloat16", device: torch.device = CPU
+) -> Activations:
+    """Features float32 [F, D] of activations [F, h, w, C], in the order of the samples.
+
+    Args:
+        tail: moved to ``device``.
+        activations: their samples may have been selected from more.
+        batch_size: frames at a time.
+        precision: see `FinetuneConfig.precision`.
+        device: where it computes.
+    """
+    tail = tail.to(device)
+    frames, counts = activations.frames, activations.stops - activations.starts
+    parts = []
+    for start in range(0, len(frames), batch_size):
+        values = torch.from_numpy(activations.values[frames[start : start + batch_size]]).to(device).float()
+        inputs = values.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+        with autocast(device, precision):
+            parts.append(tail(inputs).float().cpu().numpy())
+    return Activations.of_counts(np.concatenate(parts), counts)
 
 
 @dataclass(frozen=True)
@@ -74,6 +100,13 @@ class ActivationStore:
     augment: AugmentConfig
     num_frames: int
     seed: int
+    num_workers: int = 0
+
+    @property
+    def reader(self) -> FrameReader:
+        """What reads the files."""
+        size_px = self.backbone.frame_size_px
+        return FrameReader(self.augment, size_px, self.num_frames, self.seed, self.num_workers)
 
     def clean(self, samples: Sequence[Sample]) -> Activations:
         """Undamaged: T frames of clips, the one of stills."""
@@ -89,20 +122,15 @@ class ActivationStore:
             self._compute(samples, missing, paths)
         result = []
         for number in numbers:
-            counts = [self._frames_of(sample, number) for sample in samples]
+            counts = [self.reader.count(sample, number) for sample in samples]
             result.append(Activations.of_counts(np.load(paths[number], mmap_mode="r"), counts))
         return result
-
-    def _frames_of(self, sample: Sample, number: int) -> int:
-        if sample.is_still:
-            return 1
-        return self.augment.clean_frames_per_clip if number == CLEAN else self.augment.frames_per_clip
 
     def digest(self, samples: Sequence[Sample]) -> str:
         """Changes with the files' contents, the preprocessing and the frozen weights."""
         digest = hashlib.sha256()
         for sample in samples:
-            digest.update(content_hash(sample.path).encode())
+            digest.update(sample.content_hash.encode())
         for tensor in self.stem.state_dict().values():
             digest.update(tensor.cpu().numpy().tobytes())
         augment = {key: value for key, value in asdict(self.augment).items() if key != "num_variants"}
@@ -115,11 +143,11 @@ class ActivationStore:
         partial = {number: paths[number].with_suffix(".partial.npy") for number in numbers}
         outputs: dict[int, np.memmap] = {}
         written = dict.fromkeys(numbers, 0)
-        totals = {number: sum(self._frames_of(sample, number) for sample in samples) for number in numbers}
+        totals = {number: sum(self.reader.count(sample, number) for sample in samples) for number in numbers}
         for number, values in self._batches(self._frames(samples, numbers)):
             if number not in outputs:
                 shape = (totals[number], *values.shape[1:])
-                outputs[number] = np.lib.format.open_memmap(partial[number], "w+", np.float16, shape)
+                outputs[number] = np.lib.format.open_memmap(partial[number], "w+", values.dtype, shape)
             outputs[number][written[number] : written[number] + len(values)] = values
             written[number] += len(values)
         for number in numbers:
@@ -128,19 +156,9 @@ class ActivationStore:
 
     def _frames(self, samples: Sequence[Sample], numbers: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
         """Variant number and uint8 RGB [n, S, S, 3] of every sample, file by file."""
-        size_px = self.backbone.frame_size_px
-        for i, sample in enumerate(tqdm(samples, desc="frames", unit="file", mininterval=5)):
-            source = None
-            for number in numbers:
-                count = self._frames_of(sample, number)
-                if number == CLEAN:
-                    yield number, read_clip(sample.path, num_frames=count, size_px=size_px).frames
-                    continue
-                if source is None:
-                    source_px, available = self.augment.source_size_px, 1 if sample.is_still else self.num_frames
-                    source = read_clip(sample.path, num_frames=available, size_px=source_px).frames
-                rng = np.random.default_rng([self.seed, number, i])
-                yield number, augment_clip(source, count, size_px, rng)
+        files = self.reader.read(samples, numbers)
+        for variants in tqdm(files, total=len(samples), desc="frames", unit="file", mininterval=5):
+            yield from variants
 
     def _batches(self, frames: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
         """Activations in batches that mix variants, given back variant by variant."""
@@ -155,10 +173,13 @@ class ActivationStore:
 
     @torch.inference_mode()
     def _run(self, items: Sequence[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
+        device = self.stem.mean.device
         images = torch.from_numpy(np.concatenate([images for _, images in items])).permute(0, 3, 1, 2)
-        with torch.autocast("cpu", torch.bfloat16):
-            values = self.stem(images)  # [n, C, h, w]
-        values = values.to(torch.float16).permute(0, 2, 3, 1).numpy()
+        with autocast(device, "bfloat16"):
+            values = self.stem(images.to(device))  # [n, C, h, w]
+        if values.dtype != torch.uint8:
+            values = values.to(torch.float16)
+        values = values.permute(0, 2, 3, 1).cpu().numpy()
         start = 0
         for number, part in items:
             yield number, values[start : start + len(part)]

@@ -15,34 +15,55 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from .errors import ConfigError
 from .models import Backbone
 from .pooling import PooledLevels, pool_levels
 
 
 class Stem(Backbone):
-    """Normalisation and the first blocks: uint8 RGB [N, 3, S, S] to float [N, C, h, w]."""
+    """Normalisation and the first blocks: uint8 RGB [N, 3, S, S] to float [N, C, h, w].
+
+    Without blocks it gives the frames back as they are, and the tail normalises.
+    """
 
     def __init__(self, backbone: Backbone, num_blocks: int) -> None:
         super().__init__(nn.Sequential(*copy.deepcopy(blocks_of(backbone)[:num_blocks])), feature_dim=0)
         _fold(self.body)
+        _copy_normalisation(backbone, self)
         self.eval()
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return super().forward(frames) if len(self.body) else frames  # type: ignore[arg-type]
 
 
 class Tail(nn.Module):
-    """The remaining blocks and average pooling: float [N, C, h, w] to [N, D]."""
+    """The remaining blocks and average pooling: float [N, C, h, w], what the stem gave, to [N, D].
+
+    Raises:
+        ConfigError: if the backbone has fewer blocks, or a pooled level lies inside those of the stem.
+    """
 
     def __init__(self, backbone: Backbone, num_blocks: int) -> None:
         super().__init__()
+        if num_blocks > len(blocks_of(backbone)):
+            raise ConfigError(f"{num_blocks} frozen blocks, but the backbone has {len(blocks_of(backbone))}")
         self.blocks = nn.Sequential(*copy.deepcopy(blocks_of(backbone)[num_blocks:]))
         _fold(self.blocks)
+        for module in self.blocks.modules():
+            if isinstance(module, nn.Conv2d) and module.groups > 1:
+                module.__class__ = DepthwiseConv2d
         self.feature_dim = backbone.feature_dim
         self.first = num_blocks
         self.levels = backbone.body.levels if isinstance(backbone.body, PooledLevels) else ()
         if any(level < num_blocks - 1 for level in self.levels):
-            raise ValueError(f"level {min(self.levels)} lies inside the {num_blocks} frozen blocks, which are cached")
+            raise ConfigError(f"level {min(self.levels)} lies inside the {num_blocks} frozen blocks, which are cached")
+        self.entry: nn.Module = nn.Identity()
+        if num_blocks == 0:
+            self.entry = Backbone(nn.Identity(), feature_dim=0)  # which only normalises
+            _copy_normalisation(backbone, self.entry)
 
     def forward(self, activations: Tensor) -> Tensor:
-        return pool_levels(activations, self.blocks, self.levels, self.first).float()
+        return pool_levels(self.entry(activations), self.blocks, self.levels, self.first).float()
 
     def train(self, mode: bool = True) -> Tail:
         """Train the weights, but never the statistics of batch norms that could not be folded."""
@@ -72,13 +93,28 @@ class Tail(nn.Module):
                 tensor.copy_(own[name])
 
 
+class DepthwiseConv2d(nn.Conv2d):
+    """Depthwise convolution that trains in FP32: CPUs have no fast BF16 kernels for its gradients (35 times slower)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(input)
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.float())
+
+
 def blocks_of(backbone: Backbone) -> list[nn.Module]:
-    """The blocks in order, without pooling and classifier."""
+    """The blocks in order, without pooling and classifier: entries of ``features``, or a ResNet's bottlenecks."""
     body: Any = backbone.body
     if hasattr(body, "features"):
         return list(body.features)
     begin = nn.Sequential(body.conv1, body.bn1, body.relu, body.maxpool)
-    return [begin, body.layer1, body.layer2, body.layer3, body.layer4]
+    return [begin, *body.layer1, *body.layer2, *body.layer3, *body.layer4]
+
+
+def _copy_normalisation(source: Backbone, target: Backbone) -> None:
+    target.mean.copy_(source.mean)
+    target.std.copy_(source.std)
 
 
 def _fold(module: nn.Module) -> None:

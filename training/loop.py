@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reelkind.core.taxonomy import NUM_CLASSES
+from reelkind.core.taxonomy import NUM_CLASSES, subcategories
 
+from .checkpointing import Checkpoint
 from .config import FinetuneConfig, HeadTrainConfig
+from .devices import CPU, autocast
 from .features import Activations
 from .folding import Tail
 from .losses import focal_loss, mix, smooth_targets
 from .models import HeadConfig, TemporalHead
-from .optimisation import NO_LOG, MetricsLog, optimise
+from .optimisation import optimise
+from .tracking import MetricsLog
 
 STANDARDISING_BATCHES = 8
 STD_FLOOR = 0.05  # of features: what hardly varies in training must not be blown up by standardising
@@ -58,7 +62,9 @@ def finetune(
     weights: np.ndarray,
     config: FinetuneConfig,
     seed: int,
-    log: MetricsLog = NO_LOG,
+    log: MetricsLog | None = None,
+    checkpoint: Checkpoint | None = None,
+    device: torch.device = CPU,
 ) -> FrameClassifier:
     """Train a copy of ``tail`` on single frames.
 
@@ -70,22 +76,19 @@ def finetune(
         config: how.
         seed: of initialisation, sampling and dropout.
         log: gets a line every 25 steps.
+        checkpoint: where an interrupted training goes on.
+        device: where it trains.
 
     Returns:
-        The moving average of the weights, in evaluation mode.
+        The moving average of the weights, in evaluation mode, on the CPU.
     """
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    model = FrameClassifier(copy.deepcopy(tail), config.dropout).to(memory_format=torch.channels_last)
-    tail_weights: list[Tensor] = list(model.tail.parameters())
-    start = [parameter.detach().clone() for parameter in tail_weights]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": tail_weights, "weight_decay": 0.0, "rate": 1.0},
-            {"params": list(model.classifier.parameters()), "weight_decay": 0.05, "rate": config.classifier_rate},
-        ],
-        lr=config.learning_rate,
-    )
+    rng = _seed_everything(seed)
+    model = FrameClassifier(copy.deepcopy(tail), config.dropout)
+    model = model.to(device).to(memory_format=torch.channels_last)
+    groups = _finetune_groups(model, config)
+    tail_groups = groups[:-1]
+    start = [[parameter.detach().clone() for parameter in group["params"]] for group in tail_groups]
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
 
     def draw() -> tuple[Tensor, Tensor]:
         chosen = rng.choice(len(labels), config.batch_size, p=weights)
@@ -94,35 +97,59 @@ def finetune(
         targets = smooth_targets(torch.from_numpy(labels[chosen]), NUM_CLASSES, config.label_smoothing)
         if config.mixup and rng.random() < config.mixup_probability:
             order = torch.from_numpy(rng.permutation(config.batch_size))
-            inputs, targets = mix(inputs, targets, rng.beta(config.mixup, config.mixup), order)
+            inputs, targets = mix((inputs, targets), rng.beta(config.mixup, config.mixup), order)
         return inputs.contiguous(memory_format=torch.channels_last), targets
 
-    model.standardise(torch.cat([draw()[0] for _ in range(STANDARDISING_BATCHES)]))
+    model.standardise(torch.cat([draw()[0] for _ in range(STANDARDISING_BATCHES)]).to(device))
 
-    def compute_loss(inputs: Tensor, targets: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
-            logits = model(inputs)
-        return focal_loss(logits.float(), targets, config.focal_gamma)
+    def compute_loss(network: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        inputs, targets = batch
+        with autocast(device, config.precision):
+            logits = network(inputs)
+        return focal_loss(logits.float(), targets, config.focal_gamma), logits
 
     def pull_back() -> None:
-        torch._foreach_lerp_(tail_weights, start, optimizer.param_groups[0]["lr"] * config.pull)
+        for group, origin in zip(optimizer.param_groups[:-1], start, strict=True):
+            torch._foreach_lerp_(group["params"], origin, group["lr"] * config.pull)
 
-    trained = optimise(model, optimizer, draw, compute_loss, config, log, "finetune", after_step=pull_back)
+    trained = optimise(model, optimizer, draw, compute_loss, config, rng, "finetune", log, pull_back, checkpoint)
     with torch.no_grad():
-        torch._foreach_lerp_(list(trained.tail.parameters()), start, 1 - config.blend)
-    return trained
+        origins = [parameter for origin in start for parameter in origin]
+        torch._foreach_lerp_(list(trained.tail.parameters()), origins, 1 - config.blend)
+    return trained.to(CPU)
 
 
-@torch.inference_mode()
-def extract(tail: Tail, activations: Activations, batch_size: int = 64, bfloat16: bool = True) -> Activations:
-    """Features float32 [F, D] of activations float16 [F, h, w, C]."""
-    parts = []
-    for start in range(0, len(activations.values), batch_size):
-        values = torch.from_numpy(np.array(activations.values[start : start + batch_size])).float()
-        inputs = values.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            parts.append(tail(inputs).float().numpy())
-    return Activations(np.concatenate(parts), activations.starts, activations.stops)
+def _seed_everything(seed: int) -> np.random.Generator:
+    """Generator of the samples, the same in all processes; torch's, which drops neurons, is each process's own."""
+    torch.manual_seed(seed)
+    return np.random.default_rng(seed)
+
+
+def _finetune_groups(model: FrameClassifier, config: FinetuneConfig) -> list[dict[str, Any]]:
+    """A group for each block of the tail, from the first on, then one for the classifier."""
+    blocks = [list(block.parameters()) for block in model.tail.blocks]
+    decays = [config.layer_decay**depth for depth in reversed(range(len(blocks)))]
+    groups = [
+        {"params": parameters, "weight_decay": 0.0, "rate": decay}
+        for parameters, decay in zip(blocks, decays, strict=True)
+        if parameters
+    ]
+    classifier = list(model.classifier.parameters())
+    return [*groups, {"params": classifier, "weight_decay": 0.05, "rate": config.classifier_rate}]
+
+
+class _TwoOutputs(nn.Module):
+    """A head as it is trained: one forward pass gives both outputs, so that processes can share its gradients."""
+
+    def __init__(self, head: TemporalHead) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
+        logits, _, embedding = self.head(features)
+        return (
+            (logits, self.head.classify_subcategories(embedding)) if self.head.config.num_subcategories else (logits,)
+        )
 
 
 def train_head(
@@ -131,7 +158,10 @@ def train_head(
     weights: np.ndarray,
     config: HeadTrainConfig,
     seed: int,
-    log: MetricsLog = NO_LOG,
+    log: MetricsLog | None = None,
+    checkpoint: Checkpoint | None = None,
+    device: torch.device = CPU,
+    subcategory_labels: np.ndarray | None = None,
 ) -> TemporalHead:
     """Train a temporal head on features float [F, D]; stills become clips that repeat one frame.
 
@@ -142,35 +172,66 @@ def train_head(
         config: how.
         seed: of initialisation, sampling and dropout.
         log: gets a line every 25 steps.
+        checkpoint: where an interrupted training goes on.
+        device: where it trains.
+        subcategory_labels: int64 [N], place in the taxonomy, -1 for unknown; needed if ``subcategory_weight`` is not 0.
 
     Returns:
-        The moving average of the weights, in evaluation mode; takes features as they are, not standardised.
+        The moving average of the weights, in evaluation mode, on the CPU; takes features as they are, not
+        standardised.
+
+    Raises:
+        ValueError: if subcategories are to be learned and there are no labels of them.
     """
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
+    if config.subcategory_weight and subcategory_labels is None:
+        raise ValueError("a subcategory_weight needs subcategory_labels")
+    rng = _seed_everything(seed)
     stacked = np.concatenate([variant.values for variant in variants]).astype(np.float32)
     mean, std = stacked.mean(axis=0), stacked.std(axis=0) + STD_FLOOR
-    sizes = HeadConfig(stacked.shape[1], config.width, config.num_layers, config.num_attention_heads, config.dropout)
-    model = TemporalHead(sizes)
+    num_subcategories = len(subcategories()) if config.subcategory_weight else 0
+    sizes = HeadConfig(
+        feature_dim=stacked.shape[1],
+        width=config.width,
+        num_layers=config.num_layers,
+        num_attention_heads=config.num_attention_heads,
+        dropout=config.dropout,
+        num_subcategories=num_subcategories,
+    )
+    model = _TwoOutputs(TemporalHead(sizes)).to(device)
     optimizer = torch.optim.AdamW(
         [{"params": list(model.parameters()), "rate": 1.0}], lr=config.learning_rate, weight_decay=config.weight_decay
     )
 
-    def draw() -> tuple[Tensor, Tensor]:
+    def draw() -> tuple[Tensor, ...]:
         chosen = rng.choice(len(labels), config.batch_size, p=weights)
-        clips = np.stack([_random_sequence(variants, i, config.num_frames, rng) for i in chosen])
+        clips = np.stack([_random_sequence(variants, i, config, rng) for i in chosen])
         inputs = torch.from_numpy(((clips - mean) / std).astype(np.float32))  # [N, T, D]
         inputs = inputs + config.feature_noise * torch.randn_like(inputs)
-        targets = smooth_targets(torch.from_numpy(labels[chosen]), NUM_CLASSES, config.label_smoothing)
+        batch: tuple[Tensor, ...] = (
+            inputs,
+            smooth_targets(torch.from_numpy(labels[chosen]), NUM_CLASSES, config.label_smoothing),
+        )
+        if subcategory_labels is not None and num_subcategories:
+            finer = torch.from_numpy(subcategory_labels[chosen])
+            batch = (*batch, smooth_targets(finer, num_subcategories, config.label_smoothing))
         if config.mixup:
             order = torch.from_numpy(rng.permutation(config.batch_size))
-            inputs, targets = mix(inputs, targets, rng.beta(config.mixup, config.mixup), order)
-        return inputs, targets
+            batch = mix(batch, rng.beta(config.mixup, config.mixup), order)
+        return batch
 
-    def compute_loss(inputs: Tensor, targets: Tensor) -> Tensor:
-        return focal_loss(model(inputs)[0], targets, config.focal_gamma)
+    def compute_loss(network: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        inputs, *targets = batch
+        with autocast(device, config.precision):
+            outputs = network(inputs)
+        losses = [
+            focal_loss(logits.float(), wanted, config.focal_gamma)
+            for logits, wanted in zip(outputs, targets, strict=True)
+        ]
+        loss = losses[0] + config.subcategory_weight * losses[1] if num_subcategories else losses[0]
+        return loss, outputs[0]
 
-    head = optimise(model, optimizer, draw, compute_loss, config, log, "head")
+    trained = optimise(model, optimizer, draw, compute_loss, config, rng, "head", log, checkpoint=checkpoint)
+    head = trained.head.cpu()
     _absorb_standardisation(head, torch.from_numpy(mean), torch.from_numpy(std))
     return head
 
@@ -182,11 +243,15 @@ def _random_frame(variants: Sequence[Activations], sample: int, rng: np.random.G
 
 
 def _random_sequence(
-    variants: Sequence[Activations], sample: int, num_frames: int, rng: np.random.Generator
+    variants: Sequence[Activations], sample: int, config: HeadTrainConfig, rng: np.random.Generator
 ) -> np.ndarray:
-    """Features [T, D] in order: one from each of T equal segments of a random variant."""
+    """Features [T, D] in order: one from each of T equal segments of a random variant, or of a stretch of it."""
     frames = variants[int(rng.integers(len(variants)))].of(sample)
-    chosen = [int((i + rng.random()) * len(frames) / num_frames) for i in range(num_frames)]
+    if config.stride_jitter:
+        length = max(1, round(len(frames) * (1 - config.stride_jitter * rng.random())))
+        start = int(rng.integers(len(frames) - length + 1))
+        frames = frames[start : start + length]
+    chosen = [int((i + rng.random()) * len(frames) / config.num_frames) for i in range(config.num_frames)]
     sequence: np.ndarray = frames[chosen]
     return sequence
 

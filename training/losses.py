@@ -11,26 +11,26 @@ def smooth_targets(labels: Tensor, num_classes: int, smoothing: float) -> Tensor
     """One-hot rows with ``smoothing`` of their mass spread over all classes.
 
     Args:
-        labels: int64 [N].
+        labels: int64 [N]; -1 stands for unknown and makes a row of zeros, which no loss counts.
         num_classes: K.
         smoothing: in [0, 1).
 
     Returns:
         float32 [N, K], rows sum to 1.
     """
-    return functional.one_hot(labels, num_classes).float() * (1 - smoothing) + smoothing / num_classes
+    one_hot = functional.one_hot(labels.clamp(min=0), num_classes).float()
+    return (one_hot * (1 - smoothing) + smoothing / num_classes) * (labels >= 0).unsqueeze(1)
 
 
-def mix(inputs: Tensor, targets: Tensor, share: float, order: Tensor) -> tuple[Tensor, Tensor]:
-    """Mixup (arXiv:1710.09412): every sample with the one ``order`` puts in its place.
+def mix(batch: tuple[Tensor, ...], share: float, order: Tensor) -> tuple[Tensor, ...]:
+    """Mixup (arXiv:1710.09412): every sample with the one ``order`` puts in its place, clips as wholes.
 
     Args:
-        inputs: float [N, ...].
-        targets: float [N, K].
+        batch: inputs and targets, float [N, ...] each.
         share: of the sample itself, in [0, 1].
         order: int64 [N], a permutation.
     """
-    return share * inputs + (1 - share) * inputs[order], share * targets + (1 - share) * targets[order]
+    return tuple(share * tensor + (1 - share) * tensor[order] for tensor in batch)
 
 
 def focal_loss(logits: Tensor, targets: Tensor, gamma: float = 0.0) -> Tensor:

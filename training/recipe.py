@@ -2,155 +2,128 @@
 
 from __future__ import annotations
 
-import copy
-import hashlib
-import json
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from tqdm import tqdm
 
-from reelkind.core.bundle import Bundle
-from reelkind.core.taxonomy import NUM_CLASSES
+from reelkind.core import bundle as bundles
+from reelkind.core.bundle import HELD_OUT_NAME, Bundle
 from reelkind.core.video import read_clip
 
+from . import distributed
+from .backbones import build_backbone
 from .bundling import round_to_half, write_bundle
+from .collapse import final_collapses, note_collapse
 from .config import Config
-from .data import Sample, group_folds, read_samples, sampling_weights, split_samples, work_groups
+from .cross_validation import cross_validate, predictions_of
+from .data import Sample, read_samples, split_samples, work_groups
+from .devices import resolve_device
 from .errors import DataError
-from .evaluate import balanced_nll, bootstrap_intervals, calibration_error, fit_temperature, score, softmax
-from .features import CLEAN, Activations, ActivationStore
+from .evaluation import predictions
+from .evaluation.metrics import bootstrap_intervals, calibration_error, score, softmax
+from .evaluation.predictions import Predictions
+from .evaluation.summary import headline
+from .features import ActivationStore
 from .folding import Stem, Tail
-from .loop import extract, finetune, train_head
-from .models import Backbone, TemporalHead, build_backbone
-from .optimisation import MetricsLog, average_weights
+from .frames import CLEAN
+from .models import Backbone, TemporalHead
+from .provenance import describe_run
+from .stage_store import StageStore
+from .stages import Trainer, TrainingSet, subcategory_labels
+from .tracking import MetricsLog
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """Everything the trainable stages see.
-
-    Attributes:
-        samples: N of them.
-        clean: undamaged activations.
-        variants: activations of damaged copies.
-        digest: changes with anything the activations depend on.
-        cache: folder where fine-tuned tails are kept, so that an interrupted run goes on where it was.
-    """
-
-    samples: Sequence[Sample]
-    clean: Activations
-    variants: Sequence[Activations]
-    digest: str
-    cache: Path
-
-    @property
-    def labels(self) -> np.ndarray:
-        """int64 [N]."""
-        return np.array([sample.label for sample in self.samples], dtype=np.int64)
-
-    @property
-    def clip_indices(self) -> np.ndarray:
-        """Where the samples are videos, int64."""
-        return np.array([i for i, sample in enumerate(self.samples) if not sample.is_still], dtype=np.int64)
+METRICS_NAME = "metrics.jsonl"
+TENSORBOARD_FOLDER = "tensorboard"
 
 
-def run(config: Config, data: Path, out: Path, cache: Path) -> Bundle:
-    """Train, measure and write a bundle.
+def run(config: Config, data: Path, out: Path, cache: Path, fresh: bool = False) -> Bundle:
+    """Train, measure and write a bundle; what an interrupted run with the same arguments did is not done again.
+
+    Under torchrun every process calls this; the first one writes.
 
     Args:
         config: the resolved configuration.
         data: folder of the sources' folders.
         out: the bundle's folder; created.
-        cache: folder of the activation cache; created.
+        cache: folder of cached activations, checkpoints and fine-tuned tails; created.
+        fresh: whether to train again what was trained before. Activations stay cached.
 
     Raises:
+        ConfigError: if the configuration asks for what there is not: a backbone, its weights, a device.
         DataError: if data or starting weights are missing, or too few (``LeakError`` if a split leaks).
+        TrainingError: if a training diverges.
     """
     torch.set_num_threads(config.num_threads)
+    device, started, seconds = resolve_device(config.device), time.monotonic(), dict[str, float]()
+    with distributed.process_group(device):
+        train, val = split_samples(read_samples(data, config.data.sources, config.data.optional))
+        logger.info("%d training and %d validation samples", len(train), len(val))
+        backbone = build_backbone(config.backbone.name, _weights(config, data))
+        tail = Tail(backbone, config.backbone.frozen_blocks)
+        log, store = _open_log(out), StageStore(cache, config.checkpoint_steps, fresh)
+        with _timed(seconds, "activations"):
+            training = _training_set(config, backbone, train, cache, device)
+        trainer = Trainer(config, training, device, store)
+        folds = cross_validate(trainer, tail, log)
+        tail, head = trainer.fit(tail, np.arange(len(train)), log.labelled(run="all"))
+        if distributed.is_main():
+            tail.write_to(backbone, config.backbone.frozen_blocks)
+            round_to_half(backbone)
+            round_to_half(head)
+            with _timed(seconds, "validation"):
+                said, measured = _measure(config, backbone, head, val, folds.temperature, log)
+            seconds |= {**_training_seconds(log.lines), "this run": time.monotonic() - started}
+            held_out = said if folds.predictions is None else predictions.joined([folds.predictions, said])
+            metrics = {
+                "held_out": _headline(held_out, config),
+                "cross_validation": folds.metrics,
+                "val": measured,
+                "collapsed": final_collapses(log.lines),
+            }
+            about = describe_run(config, [*train, *val], device, seconds, resumed=bool(store.found))
+            write_bundle(out, config, backbone, head, folds.temperature, metrics, train, val, about)
+            predictions.save(held_out, out / HELD_OUT_NAME)
+            log.close()
+        distributed.barrier()
+        store.clean()
+    return bundles.load(out)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    seconds[name] = time.monotonic() - started
+
+
+def _open_log(out: Path) -> MetricsLog:
+    if not distributed.is_main():
+        return MetricsLog()
     out.mkdir(parents=True, exist_ok=True)
-    log = MetricsLog(out / "metrics.jsonl")
+    log = MetricsLog(out / METRICS_NAME, out / TENSORBOARD_FOLDER)
     log.clear()
-    samples = read_samples(data, config.data.sources, config.data.optional)
-    train, val = split_samples(samples)
-    logger.info("%d training and %d validation samples", len(train), len(val))
-
-    backbone = build_backbone(config.backbone.name, _weights(config, data))
-    stem = Stem(backbone, config.backbone.frozen_blocks).to(memory_format=torch.channels_last)
-    store = ActivationStore(cache, stem, config.backbone, config.augment, config.num_frames, config.seed)
-    numbers = [CLEAN, *range(config.augment.num_variants)]
-    clean, *variants = store.variants(train, numbers)
-    training = TrainingSet(train, clean, variants, store.digest(train), cache)
-    tail = Tail(backbone, config.backbone.frozen_blocks)
-
-    cross_validation, temperature = _cross_validate(config, tail, training, log)
-    everything = np.arange(len(train))
-    tail, head = fit(config, tail, training, everything, config.seed, log)
-    tail.write_to(backbone, config.backbone.frozen_blocks)
-    round_to_half(backbone)
-    round_to_half(head)
-    metrics = {"cross_validation": cross_validation, "val": _measure(config, backbone, head, val, temperature)}
-    log.write(stage="val", **{key: metrics["val"][key] for key in ("accuracy", "macro_f1")})
-    return write_bundle(out, config, backbone, head, temperature, metrics, train, val)
+    return log
 
 
-def fit(
-    config: Config, tail: Tail, training: TrainingSet, chosen: np.ndarray, seed: int, log: MetricsLog
-) -> tuple[Tail, TemporalHead]:
-    """Fine-tune the tail on the chosen samples and train a head on what it then gives.
-
-    Args:
-        config: the resolved configuration.
-        tail: where to start; stays as it is.
-        training: the samples and their activations.
-        chosen: int64, which samples may be seen.
-        seed: of everything random.
-        log: gets the losses.
-    """
-    samples = [training.samples[i] for i in chosen]
-    labels, weights = training.labels[chosen], sampling_weights(samples, config.sampling)
-    if config.finetune.steps:
-        tail = _finetuned(config, tail, training, chosen, weights, seed, log)
-    tail.eval()
-    seen = [training.clean, *training.variants[: config.head.num_variants]]
-    features = [extract(tail, activations.take(chosen)) for activations in seen]
-    return tail, train_head(features, labels, weights, config.head, seed, log)
-
-
-def _finetuned(
-    config: Config,
-    tail: Tail,
-    training: TrainingSet,
-    chosen: np.ndarray,
-    weights: np.ndarray,
-    seed: int,
-    log: MetricsLog,
-) -> Tail:
-    settings = [training.digest, asdict(config.finetune), config.backbone.frozen_blocks, tail.levels, seed]
-    settings.append(len(training.variants))
-    key = hashlib.sha256(json.dumps(settings).encode() + chosen.tobytes() + weights.tobytes()).hexdigest()[:24]
-    path = training.cache / f"tail_{key}.pt"
-    result = copy.deepcopy(tail)
-    if path.is_file():
-        logger.info("fine-tuned before: %s", path)
-        result.load_state_dict(torch.load(path, weights_only=True))
-        return result
-    views = [variant.select(chosen) for variant in (training.clean, *training.variants)]
-    labels = training.labels[chosen]
-    runs = [
-        finetune(tail, views, labels, weights, config.finetune, seed + i, log) for i in range(config.finetune.num_soups)
-    ]
-    result.load_state_dict(average_weights([run.tail for run in runs]).state_dict())
-    torch.save(result.state_dict(), path)
-    return result
+def _training_set(
+    config: Config, backbone: Backbone, train: Sequence[Sample], cache: Path, device: torch.device
+) -> TrainingSet:
+    stem = Stem(backbone, config.backbone.frozen_blocks).to(device).to(memory_format=torch.channels_last)
+    store = ActivationStore(
+        cache, stem, config.backbone, config.augment, config.num_frames, config.seed, config.num_workers
+    )
+    with distributed.main_first():
+        clean, *variants = store.variants(train, [CLEAN, *range(config.augment.num_variants)])
+    return TrainingSet(train, clean, variants, store.digest(train))
 
 
 def _weights(config: Config, data: Path) -> str | Path | None:
@@ -164,77 +137,67 @@ def _weights(config: Config, data: Path) -> str | Path | None:
     return path
 
 
-def _cross_validate(config: Config, tail: Tail, training: TrainingSet, log: MetricsLog) -> tuple[dict[str, Any], float]:
-    """Metrics on the clips of works held out in turn, and the temperature that fits them."""
-    num_folds = config.evaluation.num_folds
-    if num_folds < 2:
-        return {}, 1.0
-    logits = np.zeros((len(training.samples), NUM_CLASSES))
-    fold_of = np.zeros(len(training.samples), np.int64)
-    clips = training.clip_indices
-    for fold, held_out in enumerate(group_folds(training.samples, num_folds, config.seed)):
-        chosen = np.setdiff1d(np.arange(len(training.samples)), held_out)
-        fitted, head = fit(config, tail, training, chosen, config.seed, log)
-        tested = np.intersect1d(held_out, clips)
-        features = extract(fitted, training.clean.take(tested))
-        logits[tested] = _head_logits(head, [features.of(i) for i in range(len(tested))])
-        fold_of[tested] = fold
-        log.write(stage="fold", fold=fold, **_brief(logits[tested], training.labels[tested]))
-    labels, groups = training.labels[clips], work_groups(training.samples)
-    logits, fold_of = logits[clips], fold_of[clips]
-    scaled = np.zeros_like(logits)
-    for fold in range(num_folds):
-        inside = fold_of == fold
-        scaled[inside] = softmax(logits[inside], fit_temperature(logits[~inside], labels[~inside]))
-    return {
-        "what": f"{num_folds} folds by work over the training data, tested on clips only, "
-        f"{config.augment.clean_frames_per_clip} frames each, features in BF16",
-        "num_clips": len(clips),
-        "num_works": len({groups[i] for i in clips}),
-        **score(logits, labels).summary(),
-        "interval_95": bootstrap_intervals(
-            logits, labels, [groups[i] for i in clips], config.evaluation.num_bootstraps
-        ),
-        "balanced_nll": round(balanced_nll(scaled, labels), 4),
-        "ece_uncalibrated": round(calibration_error(softmax(logits), labels), 4),
-        "ece_calibrated": round(calibration_error(scaled, labels), 4),
-    }, round(fit_temperature(logits, labels), 3)
+def _training_seconds(lines: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Wall time of each kind of training, over all folds and soups, interrupted parts included."""
+    last = {(line.get("run"), line.get("soup"), line["stage"]): line["seconds"] for line in lines if "seconds" in line}
+    totals: dict[str, float] = {}
+    for (_, _, stage), value in last.items():
+        totals[stage] = totals.get(stage, 0.0) + value
+    return totals
 
 
 def _measure(
-    config: Config, backbone: Backbone, head: TemporalHead, samples: Sequence[Sample], temperature: float
-) -> dict[str, Any]:
-    """Metrics of the finished modules on files, read exactly as serving reads them, in FP32."""
-    logits = np.concatenate([predict(backbone, head, sample.path, config) for sample in tqdm(samples, desc="val")])
+    config: Config,
+    backbone: Backbone,
+    head: TemporalHead,
+    samples: Sequence[Sample],
+    temperature: float,
+    log: MetricsLog,
+) -> tuple[Predictions, dict[str, Any]]:
+    """What the finished modules say of files, read exactly as serving reads them, in FP32, and how good it is."""
+    answers = [predict(backbone, head, sample.path, config) for sample in tqdm(samples, desc="val")]
+    logits, embeddings = (np.concatenate(parts) for parts in zip(*answers, strict=True))
     labels = np.array([sample.label for sample in samples])
     probabilities = softmax(logits, temperature)
+    scores = score(probabilities, labels)
+    log.write(stage="val", accuracy=round(scores.accuracy, 4), macro_f1=round(scores.macro_f1, 4))
+    note_collapse(log, "validation clips", scores.confusion)
     wrong = [sample for sample, row in zip(samples, logits, strict=True) if row.argmax() != sample.label]
-    return {
+    return predictions_of(config.name, samples, logits, temperature), {
         "num_clips": len(samples),
         "num_works": len(set(work_groups(samples))),
-        **score(probabilities, labels).summary(),
+        **scores.summary(),
         "interval_95": bootstrap_intervals(
             probabilities, labels, work_groups(samples), config.evaluation.num_bootstraps
         ),
         "ece": round(calibration_error(probabilities, labels), 4),
         "wrong": [sample.path.stem for sample in wrong],
+        **_measure_subcategories(head, embeddings, samples),
     }
 
 
+def _headline(held_out: Predictions, config: Config) -> dict[str, Any]:
+    """Of every clip, training's and validation's, each judged by a model that never saw its work."""
+    probabilities = held_out.probabilities()
+    found = headline(probabilities, held_out.labels, held_out.groups, config.evaluation.num_bootstraps)
+    return {**found, "ece": round(calibration_error(probabilities, held_out.labels), 4)}
+
+
 @torch.inference_mode()
-def predict(backbone: Backbone, head: TemporalHead, path: Path, config: Config) -> np.ndarray:
-    """Logits float32 [1, K] of a file."""
+def _measure_subcategories(head: TemporalHead, embeddings: np.ndarray, samples: Sequence[Sample]) -> dict[str, Any]:
+    """How often the second output is right, where a head has one and samples carry a subcategory."""
+    labels = subcategory_labels(samples)
+    known = np.flatnonzero(labels >= 0)
+    if not head.config.num_subcategories or not len(known):
+        return {}
+    said = head.classify_subcategories(torch.from_numpy(embeddings[known])).argmax(dim=1).numpy()
+    return {"subcategory": {"num_clips": len(known), "accuracy": round(float((said == labels[known]).mean()), 4)}}
+
+
+@torch.inference_mode()
+def predict(backbone: Backbone, head: TemporalHead, path: Path, config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """Logits float32 [1, K] and embedding float32 [1, E] of a file."""
     clip = read_clip(path, num_frames=config.num_frames, size_px=config.backbone.frame_size_px)
     features = backbone(torch.from_numpy(clip.frames).permute(0, 3, 1, 2))  # [T, D]
-    logits: np.ndarray = head(features.unsqueeze(0))[0].numpy()
-    return logits
-
-
-@torch.inference_mode()
-def _head_logits(head: nn.Module, clips: Sequence[np.ndarray]) -> np.ndarray:
-    return np.concatenate([head(torch.from_numpy(clip).float().unsqueeze(0))[0].numpy() for clip in clips])
-
-
-def _brief(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    scores = score(logits, labels)
-    return {"accuracy": round(scores.accuracy, 4), "macro_f1": round(scores.macro_f1, 4)}
+    logits, _, embedding = head(features.unsqueeze(0))
+    return logits.numpy(), embedding.numpy()

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from videos import CORNERS, corners, decode_everything, on_screen, read_indices, write_video
 
-from reelkind.core import _container, _frames, video
+from reelkind.core import _frames, video
 from reelkind.core.clips import segment_middles
+from reelkind.core.container import extent, open_file
 
 VP9 = {"codec": "libvpx-vp9", "codec_options": {"cpu-used": "8", "deadline": "realtime"}}
 
@@ -16,8 +17,8 @@ VP9 = {"codec": "libvpx-vp9", "codec_options": {"cpu-used": "8", "deadline": "re
 def expected(path: Path, num_frames: int = 16) -> list[int]:
     """Oracle: decode everything in order, then look up what is on screen at each middle."""
     timestamps, shown, _ = decode_everything(path)
-    with _container.open_file(path) as container:
-        start, duration = _container.extent(path, container, container.streams.video[0])
+    with open_file(path) as container:
+        start, duration = extent(path, container, container.streams.video[0])
     return [shown[on_screen(timestamps, instant)] for instant in segment_middles(start, duration, num_frames)]
 
 

@@ -1,4 +1,5 @@
 import csv
+import hashlib
 from collections import Counter
 from pathlib import Path
 
@@ -55,6 +56,71 @@ def test_broken_manifests_are_refused(tmp_path: Path, row: dict[str, str], messa
         read_samples(tmp_path, ["clips"])
 
 
+def test_optional_columns_are_read_whatever_their_case(tmp_path: Path) -> None:
+    row = {"path": "a.mp4", "class": " Gaming", "work": "w ", "split": "TEST", "subcategory": "moba"}
+    write_manifest(tmp_path / "clips", [row | {"licence": "CC0", "sha256": "AB" * 32, "near_val": "No"}])
+    (found,) = read_samples(tmp_path, ["clips"])
+    assert found == Sample(
+        tmp_path / "clips/a.mp4", 1, "w", "clips", "test", False, "moba", licence="CC0", sha256="ab" * 32
+    )
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ({"class": ""}, "class is empty"),
+        ({"work": " "}, "work is empty"),
+        ({"split": "training"}, r"split 'training' \(known: train, val, test"),
+        ({"sha256": "123"}, "not 64 hexadecimal digits"),
+        ({"path": "a.mp4"}, r"lists a\.mp4 again \(.*manifest\.csv:2\)"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_wrong_cell_is_named_with_its_line(tmp_path: Path, cells: dict[str, str], message: str) -> None:
+    good = {"path": "a.mp4", "class": "flat", "work": "w", "split": "", "sha256": ""}
+    write_manifest(tmp_path / "clips", [good, good | {"path": "b.mp4"} | cells])
+    with pytest.raises(DataError, match=rf"manifest\.csv:3.*{message}"):
+        read_samples(tmp_path, ["clips"])
+
+
+def test_excluded_rows_are_not_loaded_and_their_number_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [{"path": f"{name}.mp4", "class": "flat", "work": name} for name in "abc"]
+    write_manifest(tmp_path / "clips", rows)
+    (tmp_path / "clips/exclusions.csv").write_text("path,reason,exclude\na.mp4,leak,Yes\nb.mp4,leak,no\nc.mp4,ugly,\n")
+    with caplog.at_level("INFO"):
+        assert [found.path.stem for found in read_samples(tmp_path, ["clips"])] == ["b", "c"]
+    assert "1 of 3 left out by exclusions.csv" in caplog.text
+
+
+def test_the_data_folder_itself_may_be_the_source(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "mine", [{"path": "a.mp4", "class": "flat", "work": "w"}])
+    (found,) = read_samples(tmp_path / "mine", ["."])
+    assert (found.path, found.source) == (tmp_path / "mine/a.mp4", "mine")
+
+
+def test_the_hash_of_the_manifest_is_taken_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    listed, computed = (sample(str(tmp_path / "a.mp4"), "w", sha256=sha256) for sha256 in ("0" * 64, ""))
+    assert listed.content_hash == "0" * 64
+    assert computed.content_hash == hashlib.sha256(b"x").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("Pokémon", "pokemon", True),
+        ("日本の祭り", "日本の海", False),
+        ("ナルト", "ナルト!", True),
+        ("!!!", "???", False),
+    ],
+)
+def test_works_of_any_script_are_told_apart(one: str, other: str, same: bool) -> None:
+    first, second = work_groups([sample("a", one), sample("b", other)])
+    assert (first == second) == same
+
+
 def test_names_of_one_work_share_a_group() -> None:
     works = ["The Simpsons", "simpsons", "Toy Story 3", "Toy Story", "cars", "carscapes", "studio__simpsons__x"]
     groups = work_groups([sample(str(i), work) for i, work in enumerate(works)])
@@ -73,6 +139,33 @@ def test_training_loses_what_is_near_validation() -> None:
     train, val = split_samples(samples)
     assert [s.path.name for s in train] == ["d"]
     assert [s.path.name for s in val] == ["a"]
+
+
+def test_training_loses_what_is_near_test_and_test_is_given_to_nobody() -> None:
+    samples = [
+        sample("a", "zootopia", split="test"),
+        sample("b", "Zootopia (game)"),
+        sample("c", "cityscapes", split="val"),
+        sample("d", "moving pictures"),
+    ]
+    train, val = split_samples(samples)
+    assert [s.path.name for s in (*train, *val)] == ["d", "c"]
+
+
+@pytest.mark.parametrize("sides", [(0, 1), (0, 2), (1, 2)])
+def test_every_two_sides_are_compared(sides: tuple[int, int]) -> None:
+    splits = [[sample(f"{i}", f"a work of its own {i * 7}")] for i in range(3)]
+    refuse_leaks(*splits)
+    for side in sides:
+        splits[side].append(sample("x", "shared work", sha256="0" * 64))
+    with pytest.raises(LeakError, match="'shared work' and 'shared work'"):
+        refuse_leaks(*splits)
+
+
+def test_a_work_in_validation_and_test_is_refused() -> None:
+    samples = [sample("a", "one work", split="val"), sample("b", "One Work", split="test"), sample("c", "another")]
+    with pytest.raises(LeakError, match="'one work' and 'One Work'"):
+        split_samples(samples)
 
 
 def test_a_work_on_both_sides_is_refused() -> None:

@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 import torch
 
+from reelkind.training.backbones import build_backbone
 from reelkind.training.config import FinetuneConfig, HeadTrainConfig
-from reelkind.training.features import Activations
+from reelkind.training.features import Activations, extract
 from reelkind.training.folding import Tail
-from reelkind.training.loop import extract, finetune, train_head
-from reelkind.training.models import build_backbone
-from reelkind.training.optimisation import MetricsLog, average_weights
+from reelkind.training.loop import finetune, train_head
+from reelkind.training.optimisation import average_weights
+from reelkind.training.tracking import MetricsLog
 
 HEAD = HeadTrainConfig(width=32, num_layers=1, steps=120, batch_size=32, num_frames=4, warmup_steps=5, ema_decay=0.9)
 
@@ -66,14 +67,21 @@ def test_finetuning_fits_and_leaves_the_start_alone() -> None:
     values = rng.normal(size=(40, 2, 2, channels)) + 2 * np.eye(channels)[labels][:, None, None]
     activations = Activations.of_counts(values.astype(np.float16), [1] * 40)
     config = FinetuneConfig(
-        steps=30, batch_size=16, learning_rate=3e-3, warmup_steps=2, ema_decay=0.5, mixup=0.0, bfloat16=False, blend=1.0
+        steps=30,
+        batch_size=16,
+        learning_rate=3e-3,
+        warmup_steps=2,
+        ema_decay=0.5,
+        mixup=0.0,
+        precision="float32",
+        blend=1.0,
     )
     model = finetune(tail, [activations], labels, uniform(labels), config, seed=0)
     assert all(torch.equal(before[name], tensor) for name, tensor in tail.state_dict().items())
     inputs = torch.from_numpy(values).float().permute(0, 3, 1, 2)
     with torch.no_grad():
         assert (model(inputs).argmax(dim=1).numpy() == labels).mean() > 0.9
-    features = extract(model.tail, activations, batch_size=7, bfloat16=False)
+    features = extract(model.tail, activations, batch_size=7, precision="float32")
     with torch.no_grad():
         np.testing.assert_allclose(features.values, model.tail(inputs).numpy(), rtol=1e-2, atol=1e-2)
 
@@ -88,5 +96,6 @@ def test_soup_is_the_mean_of_its_models() -> None:
 
 def test_selected_samples_keep_their_frames() -> None:
     activations = Activations.of_counts(np.arange(6.0)[:, None], [1, 3, 2])
-    for chosen in (activations.select(np.array([2, 0])), activations.take([2, 0])):
-        assert [chosen.of(i).ravel().tolist() for i in range(2)] == [[4.0, 5.0], [0.0]]
+    chosen = activations.select(np.array([2, 0]))
+    assert [chosen.of(i).ravel().tolist() for i in range(2)] == [[4.0, 5.0], [0.0]]
+    assert activations.values[chosen.frames].ravel().tolist() == [4.0, 5.0, 0.0]

@@ -38,6 +38,16 @@ def test_smooth_targets_sum_to_one_and_keep_their_class() -> None:
 
 def test_mixing_mixes_inputs_and_targets_alike() -> None:
     inputs, targets = torch.tensor([[0.0], [1.0]]), torch.eye(2)
-    mixed, soft = mix(inputs, targets, 0.75, torch.tensor([1, 0]))
+    mixed, soft = mix((inputs, targets), 0.75, torch.tensor([1, 0]))
     assert mixed.flatten().tolist() == [0.25, 0.75]
     assert soft.tolist() == [[0.75, 0.25], [0.25, 0.75]]
+
+
+def test_unknown_labels_cost_nothing() -> None:
+    targets = smooth_targets(torch.tensor([1, -1]), 4, 0.1)
+    assert targets[1].tolist() == [0, 0, 0, 0]
+    logits = torch.randn(2, 4, requires_grad=True)
+    focal_loss(logits, targets, 2.0).backward()
+    assert logits.grad is not None
+    assert logits.grad[0].abs().sum() > 0
+    assert logits.grad[1].abs().sum() == 0

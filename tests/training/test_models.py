@@ -4,8 +4,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from reelkind.training.folding import Stem, Tail, blocks_of
-from reelkind.training.models import BACKBONE_NAMES, HeadConfig, TemporalHead, build_backbone
+from reelkind.training.backbones import BACKBONE_NAMES, build_backbone
+from reelkind.training.errors import ConfigError
+from reelkind.training.folding import Stem, Tail
+from reelkind.training.models import HeadConfig, TemporalHead
 
 
 @pytest.fixture(scope="module")
@@ -67,32 +69,90 @@ def test_levels_are_means_and_deviations_of_a_block(frames: torch.Tensor) -> Non
     np.testing.assert_allclose(features[:, 1376:], np.sqrt(block.var(axis=2) + 1e-5), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v2_same", "mobilenet_v2_levels", "resnet50"])
-def test_stem_and_tail_together_are_the_backbone(name: str, frames: torch.Tensor) -> None:
+DEEP = ("resnet101",)  # a hundred random layers amplify what folding rounds
+SPLITS = [
+    ("mobilenet_v2", 14),
+    ("mobilenet_v2", 0),
+    ("efficientnet_lite0", 12),
+    ("efficientnet_lite0_levels", 12),
+    ("mobilenet_v2_levels", 14),
+    ("mobilenet_v2_levels", 0),
+    ("mobilenet_v2", 19),
+    ("resnet50", 0),
+    ("resnet50", 15),
+    ("resnet101", 30),
+    ("efficientnet_v2_s", 6),
+    ("efficientnet_v2_s", 0),
+    ("efficientnet_v2_m", 7),
+]
+
+
+def _tolerance(name: str) -> dict[str, float]:
+    return {"rtol": 1e-2, "atol": 1e-3} if name in DEEP else {"rtol": 1e-3, "atol": 1e-4}
+
+
+@pytest.mark.parametrize(("name", "num_frozen"), SPLITS)
+def test_stem_and_tail_together_are_the_backbone(name: str, num_frozen: int, frames: torch.Tensor) -> None:
     backbone = _with_lively_norms(build_backbone(name))
-    num_frozen = len(blocks_of(backbone)) - 2 if name == "resnet50" else 14
     stem, tail = Stem(backbone, num_frozen), Tail(backbone, num_frozen).eval()
     with torch.no_grad():
-        assert torch.allclose(tail(stem(frames)), backbone(frames), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(tail(stem(frames)), backbone(frames), **_tolerance(name))
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v2_levels", "resnet50"])
-def test_trained_tail_comes_back_into_the_backbone(name: str, frames: torch.Tensor) -> None:
+@pytest.mark.parametrize(("name", "num_frozen"), [split for split in SPLITS if split[1] < 19])
+def test_trained_tail_comes_back_into_the_backbone(name: str, num_frozen: int, frames: torch.Tensor) -> None:
     backbone = _with_lively_norms(build_backbone(name))
-    num_frozen = len(blocks_of(backbone)) - 2 if name == "resnet50" else 14
     stem, tail = Stem(backbone, num_frozen), Tail(backbone, num_frozen).eval()
     with torch.no_grad():
         for parameter in tail.parameters():
-            parameter.mul_(1.03).add_(0.001)
+            parameter.mul_(1.01)
         trained = tail(stem(frames))
-        assert not torch.allclose(trained, backbone(frames), rtol=1e-3, atol=1e-4)
+        assert not torch.allclose(trained, backbone(frames), rtol=1e-2, atol=1e-3)  # something was trained
         tail.write_to(backbone, num_frozen)
-        assert torch.allclose(trained, backbone(frames), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(trained, backbone(frames), **_tolerance(name))
 
 
 def test_a_level_inside_the_frozen_blocks_is_refused() -> None:
-    with pytest.raises(ValueError, match="level 13 lies inside the 15 frozen blocks"):
+    with pytest.raises(ConfigError, match="level 13 lies inside the 15 frozen blocks"):
         Tail(build_backbone("mobilenet_v2_levels"), 15)
+
+
+def test_more_frozen_blocks_than_there_are_is_refused() -> None:
+    with pytest.raises(ConfigError, match="20 frozen blocks, but the backbone has 19"):
+        Tail(build_backbone("mobilenet_v2"), 20)
+
+
+def test_without_frozen_blocks_the_stem_hands_frames_on(frames: torch.Tensor) -> None:
+    assert torch.equal(Stem(build_backbone("mobilenet_v2"), 0)(frames), frames)
+
+
+def test_the_subcategory_output_leaves_the_others_as_they_are() -> None:
+    heads = []
+    for number in (0, 46):
+        torch.manual_seed(0)
+        heads.append(TemporalHead(HeadConfig(feature_dim=12, width=16, num_subcategories=number)).eval())
+    plain, finer = heads
+    clips = torch.randn(3, 5, 12)
+    logits, attention, embedding = finer(clips)
+    assert torch.equal(logits, plain(clips)[0])
+    assert torch.equal(attention, plain(clips)[1])
+    assert finer.classify_subcategories(embedding).shape == (3, 46)
+    assert {*finer.state_dict()} - {*plain.state_dict()} == {
+        "subcategory_classifier.weight",
+        "subcategory_classifier.bias",
+    }
+    with pytest.raises(ValueError, match="trained without subcategories"):
+        plain.classify_subcategories(embedding)
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights", None], ids=["empty", "text", "missing"])
+def test_damaged_weights_are_named(tmp_path, content: bytes | None) -> None:
+    for name in ("weights.safetensors", "weights.pth", "weights.safetensors.xz"):
+        path = tmp_path / name
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(ConfigError, match=f"{name} does not hold weights"):
+            build_backbone("mobilenet_v2", path)
 
 
 def test_weights_of_torchvision_and_our_own_load(tmp_path, frames: torch.Tensor) -> None:
@@ -110,12 +170,12 @@ def test_weights_of_torchvision_and_our_own_load(tmp_path, frames: torch.Tensor)
 def test_weights_of_another_network_are_refused(tmp_path) -> None:
     path = tmp_path / "other.safetensors"
     save_file({"features.0.0.weight": torch.zeros(32, 3, 3, 3)}, path)
-    with pytest.raises(ValueError, match="weights of another network"):
+    with pytest.raises(ConfigError, match=r"other\.safetensors holds weights of another network"):
         build_backbone("mobilenet_v2", path)
 
 
 def test_unknown_backbone_is_refused() -> None:
-    with pytest.raises(ValueError, match="unknown backbone 'vgg'"):
+    with pytest.raises(ConfigError, match="unknown backbone 'vgg'"):
         build_backbone("vgg")
 
 

@@ -1,58 +1,30 @@
-import csv
+import dataclasses
+import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from reelkind.cli.main import main
 from reelkind.core import bundle as bundles
 from reelkind.core.taxonomy import CLASSES
+from reelkind.export.checkpoint import load_modules
 from reelkind.training import recipe
-from reelkind.training.config import Config, parse_config
+from reelkind.training.backbones import build_backbone, read_state_dict
+from reelkind.training.config import Config, EvaluationConfig, parse_config
+from reelkind.training.data import read_samples
 from reelkind.training.errors import DataError, LeakError
-from reelkind.training.models import TemporalHead, build_backbone, read_state_dict
+from reelkind.training.models import TemporalHead
+from reelkind.training.provenance import data_hash
 
-COLOURS = {"animation": (220, 40, 40), "gaming": (40, 200, 40), "natural": (40, 60, 220), "flat": (240, 240, 240)}
-SETTINGS = {
-    "name": "tiny",
-    "num_frames": 2,
-    "num_threads": 1,
-    "data": {"sources": ["clips", "stills"]},
-    "backbone": {"weights": "", "frame_size_px": 64, "name": "mobilenet_v2_levels"},
-    "augment": {"num_variants": 1, "frames_per_clip": 2, "clean_frames_per_clip": 2, "source_size_px": 80},
-    "finetune": {"steps": 2, "batch_size": 4, "warmup_steps": 1},
-    "head": {"width": 16, "num_layers": 1, "num_frames": 2, "steps": 3, "batch_size": 4, "warmup_steps": 1},
-    "evaluation": {"num_folds": 2, "num_bootstraps": 20},
-}
+from .tiny import SETTINGS, write_data
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two works a class as stills, two as clips (GIFs), one clip a class for validation."""
-    root = tmp_path_factory.mktemp("data")
-    rng = np.random.default_rng(0)
-    for source, splits in (("clips", ("train", "train", "val")), ("stills", ("train", "train"))):
-        rows = []
-        for name in CLASSES:
-            for i, split in enumerate(splits):
-                suffix = "gif" if source == "clips" else "jpg"
-                path = root / source / name / f"{i}.{suffix}"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                pictures = [
-                    Image.fromarray((COLOURS[name] + rng.integers(-40, 15, (48, 64, 3))).clip(0, 255).astype(np.uint8))
-                    for _ in range(3)
-                ]
-                pictures[0].save(path, **({"save_all": True, "append_images": pictures[1:]} if suffix == "gif" else {}))
-                work = f"{source} {name} {split} {i}"
-                rows.append({"path": f"{name}/{path.name}", "class": name, "work": work, "split": split})
-        with (root / source / "manifest.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-    return root
+    return write_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +65,7 @@ def test_metrics_are_those_of_the_stored_weights(
     assert state["projection.weight"].dtype == torch.float16
     confusion = np.zeros((4, 4), int)
     for label, name in enumerate(CLASSES):
-        logits = recipe.predict(backbone, head, data / "clips" / name / "2.gif", config)
+        logits, _ = recipe.predict(backbone, head, data / "clips" / name / "2.gif", config)
         confusion[label, logits.argmax()] += 1
     assert confusion.tolist() == bundle.metrics["val"]["confusion"]
 
@@ -102,25 +74,64 @@ def test_a_second_run_reads_the_cache_and_agrees(
     trained: tuple[bundles.Bundle, Path], data: Path, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle, folder = trained
-    monkeypatch.setattr("reelkind.training.features.augment_clip", None)  # nothing is left to be damaged
-    monkeypatch.setattr("reelkind.training.recipe.finetune", None)
+    monkeypatch.setattr("reelkind.training.frames.augment_clip", None)  # nothing is left to be damaged
+    monkeypatch.setattr("reelkind.training.stages.finetune", None)
     torch.manual_seed(0)
     again = recipe.run(config, data, folder / "again", folder / "cache")
     assert bundles.weights_hash(again) == bundles.weights_hash(bundle)
     assert again.metrics == bundle.metrics
+    assert again.provenance["run"]["resumed"] is True
 
 
-def test_the_command_prints_the_metrics(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "tiny.toml"
-    path.write_text('num_frames = 1\n[data]\nsources = ["clips"]\n[backbone]\nweights = ""\nframe_size_px = 32\n')
-    overrides = ["name=tiny", "augment.num_variants=1", "finetune.steps=0", "head.steps=2", "head.width=16"]
-    flags = [part for override in [*overrides, "evaluation.num_folds=0"] for part in ("--set", override)]
-    out = tmp_path / "out"
-    status = main(["train", str(path), "--data", str(data), "--out", str(out), "--cache", str(tmp_path), *flags])
-    printed = json.loads(capsys.readouterr().out)
-    assert status == 0
-    assert printed["metrics"] == bundles.load(out).metrics
-    assert printed["temperature"] == 1.0
+def test_a_run_says_what_it_was_made_of(trained: tuple[bundles.Bundle, Path], config: Config) -> None:
+    bundle, folder = trained
+    run = bundle.provenance["run"]
+    stored = json.dumps(dict(bundle.config), sort_keys=True).encode()
+    assert run["config_sha256"] == hashlib.sha256(stored).hexdigest()
+    assert {"torch", "torchvision", "numpy", "python"} <= run["versions"].keys()
+    assert {"activations", "finetune", "head", "validation", "this run"} == run["seconds"].keys()
+    assert run["peak_memory_mib"] > 50
+    assert (run["seed"], run["num_processes"], run["resumed"]) == (0, 1, False)
+    assert bundle.metrics["collapsed"] == []
+    assert not list((folder / "cache").glob("head_*"))  # only activations and fine-tuned tails stay
+    assert not list((folder / "cache").glob("*_state.pt"))
+
+
+def test_the_data_hash_is_that_of_contents_not_of_places(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "copy")
+    sources = ("clips", "stills")
+    samples, copies = read_samples(data, sources), read_samples(tmp_path / "copy", sources)
+    assert data_hash(samples) == data_hash(copies[::-1])
+    changed = [dataclasses.replace(copies[0], label=(copies[0].label + 1) % 4), *copies[1:]]
+    assert data_hash(changed) != data_hash(samples)
+
+
+def test_subcategories_are_learned_beside_the_classes(data: Path, config: Config, tmp_path: Path) -> None:
+    head = dataclasses.replace(config.head, subcategory_weight=0.3)
+    finer = dataclasses.replace(config, head=head, evaluation=EvaluationConfig(num_folds=0, num_bootstraps=5))
+    bundle = recipe.run(finer, data, tmp_path / "finer", tmp_path / "cache")
+    assert bundle.head.num_subcategories == 46
+    assert bundle.metrics["val"]["subcategory"]["num_clips"] == 4
+    state = read_state_dict(bundle.path(bundles.HEAD_WEIGHTS_NAME))
+    assert state["subcategory_classifier.weight"].shape == (46, 16)
+    _, reloaded = load_modules(bundle)
+    assert reloaded.classify_subcategories(torch.zeros(1, 16)).shape == (1, 46)
+
+
+@pytest.mark.parametrize(("name", "frozen"), [("mobilenet_v2_levels", 0), ("mobilenet_v2", 19)])
+def test_all_blocks_or_none_can_be_trained(name: str, frozen: int, data: Path, config: Config, tmp_path: Path) -> None:
+    changed = dataclasses.replace(
+        config,
+        backbone=dataclasses.replace(config.backbone, name=name, frozen_blocks=frozen, frame_size_px=32),
+        finetune=dataclasses.replace(config.finetune, steps=0 if frozen else 2, layer_decay=0.9),
+        evaluation=EvaluationConfig(num_folds=0, num_bootstraps=5),
+    )
+    bundle = recipe.run(changed, data, tmp_path / "all", tmp_path / "cache")
+    assert bundle.metrics["val"]["num_clips"] == 4
+    kept = np.load(next((tmp_path / "cache").glob("*_-1.npy")), mmap_mode="r")
+    assert kept.dtype == (np.float16 if frozen else np.uint8)
+    if not frozen:
+        assert kept.shape[1:] == (32, 32, 3)
 
 
 def test_a_leak_is_refused_before_anything_is_computed(data: Path, config: Config, tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import numpy as np
 
 from reelkind.core.taxonomy import CLASSES, NUM_CLASSES
 
+from .significance import wilson_interval
+
 NUM_CALIBRATION_BINS = 10
 TEMPERATURES = np.exp(np.linspace(np.log(0.25), np.log(4.0), 121))
 
@@ -70,6 +72,26 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> Scores:
         precision=tuple(precision.tolist()),
         confusion=confusion,
     )
+
+
+def recalls(right: np.ndarray, kinds: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Recall of every kind with its count and 95 % Wilson interval, for JSON; clips of no kind ("") are left out.
+
+    Args:
+        right: bool [N].
+        kinds: class or subcategory of every clip.
+    """
+    found = {}
+    for kind in dict.fromkeys(filter(None, kinds)):
+        inside = right[[each == kind for each in kinds]]
+        low, high = wilson_interval(int(inside.sum()), len(inside))
+        found[kind] = {
+            "recall": round(float(inside.mean()), 4),
+            "right": int(inside.sum()),
+            "count": len(inside),
+            "interval_95": [round(low, 4), round(high, 4)],
+        }
+    return found
 
 
 def bootstrap_intervals(

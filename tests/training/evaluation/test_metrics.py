@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 
-from reelkind.training.evaluate import (
+from reelkind.training.evaluation.metrics import (
     balanced_nll,
     bootstrap_intervals,
     calibration_error,
     fit_temperature,
+    recalls,
     score,
     softmax,
 )
@@ -64,3 +65,10 @@ def test_every_class_counts_the_same_in_the_balanced_loss() -> None:
     probabilities = np.array([[0.5, 0.5, 0, 0]] * 9 + [[0.75, 0.25, 0, 0]])
     labels = np.array([0] * 9 + [1])
     assert balanced_nll(probabilities, labels) == pytest.approx((-np.log(0.5) - np.log(0.25)) / 2)
+
+
+def test_recalls_count_each_kind_and_leave_out_clips_of_none() -> None:
+    found = recalls(np.array([True, False, True, True]), ["a", "a", "", "b"])
+    assert {kind: (each["right"], each["count"]) for kind, each in found.items()} == {"a": (1, 2), "b": (1, 1)}
+    assert found["a"]["recall"] == 0.5
+    assert found["a"]["interval_95"][0] < 0.5 < found["a"]["interval_95"][1]

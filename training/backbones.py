@@ -1,0 +1,112 @@
+"""Names to backbones, with pretrained weights or without."""
+
+from __future__ import annotations
+
+import lzma
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load as load_safetensors
+from torch import Tensor, nn
+from torchvision import models as torchvision_models  # type: ignore[import-untyped]
+
+from . import efficientnet_lite
+from .efficientnet_lite import build_efficientnet_lite, convert_state_dict, packaged_weights
+from .errors import ConfigError
+from .models import Backbone
+from .pooling import PooledLevels
+
+# Suffix of the variants that add mean and deviation of inner channels: texture tells a drawing from a photograph.
+LEVELS_SUFFIX = "_levels"
+
+# Blocks of ``features`` whose channels are pooled too: late enough to lie behind the usual ``frozen_blocks``.
+LEVELS = {
+    "mobilenet_v2": (13,),
+    "efficientnet_lite0": (11, 15),
+    "efficientnet_lite1": (14, 19),
+    "efficientnet_lite2": (15, 20),
+}
+
+TORCHVISION_NAMES = ("mobilenet_v2", "resnet50", "resnet101", "efficientnet_v2_s", "efficientnet_v2_m")
+BACKBONE_NAMES = (
+    *TORCHVISION_NAMES,
+    *efficientnet_lite.VARIANTS,
+    *(name + LEVELS_SUFFIX for name in LEVELS),
+)
+
+
+def build_backbone(name: str, weights: str | Path | None = None) -> Backbone:
+    """An image classifier without its last layer.
+
+    Args:
+        name: one of `BACKBONE_NAMES`.
+        weights: "hub" for ImageNet weights (torchvision's own, which it downloads; EfficientNet-Lite's out of their
+            package), a state dict (.safetensors or .pth, either also .xz) with torchvision's, the packages' or this
+            class's names, or None for random weights from torch's seed.
+
+    Raises:
+        ConfigError: if the name is unknown, or the weights are missing, damaged or of another network.
+    """
+    if name not in BACKBONE_NAMES:
+        raise ConfigError(f"unknown backbone {name!r} (known: {', '.join(BACKBONE_NAMES)})")
+    plain = name.removesuffix(LEVELS_SUFFIX)
+    if plain in TORCHVISION_NAMES:
+        body = torchvision_models.get_model(plain, weights="DEFAULT" if weights == "hub" else None)
+        backbone = Backbone(body, _remove_classifier(body))
+    else:
+        lite = build_efficientnet_lite(plain)
+        mean, std = efficientnet_lite.PIXEL_MEAN, efficientnet_lite.PIXEL_STD
+        backbone = Backbone(lite, efficientnet_lite.FEATURE_DIM, mean, std)
+        if weights == "hub":
+            weights = packaged_weights(plain)
+    if name.endswith(LEVELS_SUFFIX):
+        features: Any = backbone.body.features
+        backbone.body = PooledLevels(features, LEVELS[plain])
+        backbone.feature_dim += sum(2 * _num_channels(features[level]) for level in LEVELS[plain])
+    if weights is not None and weights != "hub":
+        _load(backbone, Path(weights))
+    return backbone.eval()
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """State dict of a .safetensors or .pth file, either also compressed with xz."""
+    opener = lzma.open if path.suffix == ".xz" else open
+    with opener(path, "rb") as file:
+        if ".safetensors" in path.suffixes:
+            return load_safetensors(file.read())
+        state: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+    return state
+
+
+def _remove_classifier(body: Any) -> int:
+    """Replace the last layer by identity and return what went into it (D)."""
+    if isinstance(body, torchvision_models.ResNet):
+        feature_dim: int = body.fc.in_features
+        body.fc = nn.Identity()
+    else:
+        feature_dim = body.classifier[-1].in_features
+        body.classifier = nn.Identity()
+    return feature_dim
+
+
+def _num_channels(block: nn.Module) -> int:
+    """Channels of a block's output."""
+    return [module for module in block.modules() if isinstance(module, nn.BatchNorm2d)][-1].num_features
+
+
+def _load(backbone: Backbone, path: Path) -> None:
+    try:
+        state = read_state_dict(path)
+        if any(key.startswith("body.") for key in state):
+            backbone.load_state_dict(state)
+            return
+        if "_conv_stem.weight" in state:
+            state = convert_state_dict(state)
+        known = {name: tensor for name, tensor in state.items() if not name.startswith(("fc.", "classifier."))}
+        missing, surplus = backbone.body.load_state_dict(known, strict=False)
+    except Exception as error:  # missing or damaged files and other networks' shapes: each reader has its own errors
+        raise ConfigError(f"{path} does not hold weights of this backbone: {error}") from error
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    if missing or surplus:
+        raise ConfigError(f"{path} holds weights of another network: it lacks {missing[:2]} and has {surplus[:2]}")

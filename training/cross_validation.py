@@ -1,0 +1,109 @@
+"""Works held out in turn to metrics one can expect on new works, and the temperature that calibrates them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from reelkind.core.taxonomy import NUM_CLASSES
+
+from .collapse import note_collapse
+from .data import Sample, group_folds, work_groups
+from .errors import DataError
+from .evaluation.metrics import balanced_nll, bootstrap_intervals, calibration_error, fit_temperature, score, softmax
+from .evaluation.predictions import Predictions
+from .folding import Tail
+from .stages import Trainer
+from .tracking import MetricsLog
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """What works held out in turn say of a recipe; without folds, nothing.
+
+    Attributes:
+        metrics: for the bundle.
+        temperature: fits the predictions best.
+        predictions: of every clip by the model that never saw its work.
+    """
+
+    metrics: dict[str, Any] = field(default_factory=dict)
+    temperature: float = 1.0
+    predictions: Predictions | None = None
+
+
+def cross_validate(trainer: Trainer, tail: Tail, log: MetricsLog) -> CrossValidation:
+    """Metrics on the clips of works held out in turn, and the temperature that fits them.
+
+    Args:
+        trainer: of the configuration and samples that are divided.
+        tail: where each fold's fine-tuning starts.
+        log: gets the losses, and a line for each fold.
+
+    Raises:
+        DataError: if there are too few works, or a fold would have nothing to test on.
+    """
+    config, training = trainer.config, trainer.training
+    num_folds = config.evaluation.num_folds
+    if num_folds < 2:
+        return CrossValidation()
+    logits = np.zeros((len(training.samples), NUM_CLASSES))
+    fold_of = np.zeros(len(training.samples), np.int64)
+    clips = training.clip_indices
+    for fold, held_out in enumerate(group_folds(training.samples, num_folds, config.seed)):
+        fold_log = log.labelled(run=f"fold {fold}")
+        chosen, tested = np.setdiff1d(np.arange(len(training.samples)), held_out), np.intersect1d(held_out, clips)
+        if not len(tested):
+            raise DataError(f"fold {fold} of {num_folds} holds no clip to test on: lower evaluation.num_folds")
+        fitted, head = trainer.fit(tail, chosen, fold_log)
+        features = trainer.features(fitted, training.clean, tested)
+        logits[tested] = _head_logits(head, [features.of(i) for i in range(len(tested))])
+        fold_of[tested] = fold
+        scores = score(logits[tested], training.labels[tested])
+        fold_log.write(stage="fold", fold=fold, accuracy=round(scores.accuracy, 4), macro_f1=round(scores.macro_f1, 4))
+        note_collapse(fold_log, "held-out clips", scores.confusion)
+    labels, groups = training.labels[clips], work_groups(training.samples)
+    logits, fold_of = logits[clips], fold_of[clips]
+    scaled = np.zeros_like(logits)
+    for fold in range(num_folds):
+        inside = fold_of == fold
+        scaled[inside] = softmax(logits[inside], fit_temperature(logits[~inside], labels[~inside]))
+    temperature = round(fit_temperature(logits, labels), 3)
+    metrics = {
+        "what": f"{num_folds} folds by work over the training data, tested on clips only, "
+        f"{config.augment.clean_frames_per_clip} frames each, features in {config.finetune.precision}",
+        "num_clips": len(clips),
+        "num_works": len({groups[i] for i in clips}),
+        **score(logits, labels).summary(),
+        "interval_95": bootstrap_intervals(
+            logits, labels, [groups[i] for i in clips], config.evaluation.num_bootstraps
+        ),
+        "balanced_nll": round(balanced_nll(scaled, labels), 4),
+        "ece_uncalibrated": round(calibration_error(softmax(logits), labels), 4),
+        "ece_calibrated": round(calibration_error(scaled, labels), 4),
+    }
+    predictions = predictions_of(config.name, [training.samples[i] for i in clips], logits, temperature)
+    return CrossValidation(metrics, temperature, predictions)
+
+
+def predictions_of(member: str, samples: Sequence[Sample], logits: np.ndarray, temperature: float) -> Predictions:
+    """Logits float [N, K] of N samples, with all that judging them takes."""
+    return Predictions(
+        member=member,
+        names=[f"{sample.source}/{sample.path.parent.name}/{sample.path.name}" for sample in samples],
+        logits=logits,
+        labels=np.array([sample.label for sample in samples]),
+        groups=work_groups(samples),
+        subcategories=[sample.subcategory for sample in samples],
+        temperature=temperature,
+    )
+
+
+@torch.inference_mode()
+def _head_logits(head: nn.Module, clips: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate([head(torch.from_numpy(clip).float().unsqueeze(0))[0].numpy() for clip in clips])

@@ -1,0 +1,1 @@
+"""Folders of videos and pictures to checked, split manifests."""

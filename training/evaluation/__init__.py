@@ -1,0 +1,1 @@
+"""Predictions and labels to what may be said about a model: metrics with intervals, comparisons, reports, the card."""

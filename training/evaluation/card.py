@@ -1,0 +1,146 @@
+"""A bundle's description and metrics to its README, and a later evaluation into both."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from reelkind.core import bundle as bundles
+from reelkind.core.bundle import Bundle
+from reelkind.core.taxonomy import CLASSES
+
+from .report import baseline_lines, comparison_lines, ensemble_lines, headlines, member_lines, shortcut_lines
+
+CARD_NAME = "README.md"
+PLOTS_FOLDER = "plots"
+EVALUATION = "evaluation"  # key of ``Bundle.metrics``: split -> what `report.for_member` gives
+ABSTAIN = "abstain"  # key of ``Bundle.metrics``: the threshold chosen on validation
+
+_BEGIN, _END = "<!-- evaluation: written by reelkind evaluate -->", "<!-- end evaluation -->"
+_NEXT_SECTION = "## Data and provenance\n"
+
+
+def card(bundle: Bundle, notes: str = "") -> str:
+    """The bundle's README in Markdown: what it is, how good, from what."""
+    val, folds = bundle.metrics["val"], bundle.metrics.get("cross_validation")
+    lines = [
+        f"# Bundle `{bundle.name}`",
+        "",
+        f"{bundle.backbone.name} at {bundle.backbone.frame_size_px} px, {bundle.backbone.feature_dim} features; "
+        f"temporal head of width {bundle.head.width} ({bundle.head.num_layers} bidirectional LSTM layers, "
+        f"self-attention, attention pooling); {bundle.num_frames} frames a clip; temperature {bundle.temperature}. "
+        "Weights are stored in FP16 and were rounded before they were measured.",
+        "",
+        "## Results",
+        "",
+        "| measured on | clips | works | accuracy (95 %) | macro-F1 (95 %) | ECE |",
+        "|---|---|---|---|---|---|",
+    ]
+    if folds:
+        lines.append(_row("cross-validation by work, training clips", folds, folds["ece_calibrated"]))
+    lines.append(_row("validation, never trained on", val, val["ece"]))
+    if folds and "held_out" in bundle.metrics:
+        held_out = bundle.metrics["held_out"]
+        lines.append(_row("both: every clip by a model that never saw its work", held_out, held_out["ece"]))
+    lines += [
+        "",
+        "Intervals are percentile bootstraps over whole works. The temperature is fitted on cross-validated "
+        "logits, and cross-fitted for the ECE of the first row.",
+        "",
+        "| validation: true \\ predicted | " + " | ".join(CLASSES) + " | recall |",
+        "|---" * (len(CLASSES) + 2) + "|",
+    ]
+    for name, row in zip(CLASSES, val["confusion"], strict=True):
+        lines.append(f"| {name} | " + " | ".join(map(str, row)) + f" | {val['recall'][name]:.2f} |")
+    lines += ["", "Wrong in validation: " + (", ".join(f"`{name}`" for name in val["wrong"]) or "none") + ".", ""]
+    if notes:
+        lines += [notes.strip(), ""]
+    if bundle.metrics.get(EVALUATION):
+        lines += [*evaluation_lines(bundle), ""]
+    lines += ["## Data and provenance", ""]
+    provenance = bundle.provenance
+    lines.append(f"Starting weights: {provenance['starting_weights']}.")
+    for title, key in (("Training", "training_data"), ("Validation", "validation_data")):
+        counts = "; ".join(
+            f"{kind}: " + ", ".join(f"{count} {name}" for name, count in classes.items())
+            for kind, classes in provenance[key]["files"].items()
+        )
+        lines.append(f"{title}: {provenance[key]['works']} works ({counts}).")
+    lines += [f"Split: {provenance['split']}.", ""]
+    if bundle.metrics.get("collapsed"):
+        lines += [f"Collapsed in training: {'; '.join(bundle.metrics['collapsed'])}.", ""]
+    if "run" in provenance:
+        from ..provenance import run_table  # loads torch, which measuring a bundle does without
+
+        lines += ["Made by:", "", "```text", run_table(provenance["run"]), "```", ""]
+    return "\n".join(lines)
+
+
+def evaluation_lines(bundle: Bundle) -> list[str]:
+    """The sections about every recorded evaluation, between markers, so that a later one can replace them."""
+    lines = [_BEGIN]
+    for split, report in bundle.metrics[EVALUATION].items():
+        lines += [f"## Evaluation on {split}", "", report["what"], "", *headlines(report), ""]
+        lines += [*member_lines(report["members"][bundle.name]), ""]
+        for title, key, render_part in (
+            ("Baselines", "baselines", baseline_lines),
+            ("Ensemble", "ensemble", ensemble_lines),
+            ("Against other members", "comparisons", comparison_lines),
+        ):
+            if report.get(key):
+                lines += [f"### {title}", "", *render_part(report[key]), ""]
+        if bundle.name in report.get("shortcuts", {}):
+            lines += ["### Shortcuts", "", *shortcut_lines(report["shortcuts"][bundle.name]), ""]
+        lines += [f"![{Path(name).stem}]({PLOTS_FOLDER}/{name})" for name in report.get("plots", ())]
+    return [*lines, _END]
+
+
+def record(bundle: Bundle, split: str, report: Mapping[str, Any], plots: Mapping[str, Path]) -> Bundle:
+    """Put an evaluation into a bundle: its metrics, its card, its folder of plots. Weights and notes stay.
+
+    Args:
+        bundle: on disk; an earlier evaluation on the same split is replaced.
+        split: what it was measured on.
+        report: of `report.for_member`.
+        plots: name in the bundle -> file to copy.
+
+    Returns:
+        The bundle as read back.
+    """
+    names = [f"{split}_{name}" for name in plots]
+    for name, source in zip(names, plots.values(), strict=True):
+        target = bundle.path(PLOTS_FOLDER, name)
+        target.parent.mkdir(exist_ok=True)
+        target.write_bytes(source.read_bytes())
+    metrics = dict(bundle.metrics)
+    metrics[EVALUATION] = {**metrics.get(EVALUATION, {}), split: {**report, "plots": names}}
+    if split == "val":
+        metrics[ABSTAIN] = report["members"][bundle.name]["abstain"]
+    recorded = bundles.save(replace(bundle, metrics=metrics), bundle.path())
+    path = recorded.path(CARD_NAME)
+    before = path.read_text(encoding="utf-8") if path.is_file() else f"# Bundle `{bundle.name}`\n\n"
+    path.write_text(_with_evaluation(before, evaluation_lines(recorded)), encoding="utf-8")
+    return recorded
+
+
+def _with_evaluation(text: str, lines: Sequence[str]) -> str:
+    block = "\n".join(lines)
+    if _BEGIN in text and _END in text:
+        return re.sub(f"{re.escape(_BEGIN)}.*?{re.escape(_END)}", lambda _: block, text, flags=re.S)
+    if _NEXT_SECTION in text:
+        return text.replace(_NEXT_SECTION, f"{block}\n\n{_NEXT_SECTION}", 1)
+    return f"{text.rstrip()}\n\n{block}\n"
+
+
+def _row(title: str, metrics: Mapping[str, Any], ece: float) -> str:
+    def with_interval(name: str) -> str:
+        low, high = metrics["interval_95"][name]
+        return f"{metrics[name]:.3f} ({low:.2f}–{high:.2f})"
+
+    return (
+        f"| {title} | {metrics['num_clips']} | {metrics['num_works']} | {with_interval('accuracy')} "
+        f"| {with_interval('macro_f1')} | {ece:.3f} |"
+    )

@@ -1,0 +1,153 @@
+"""Predictions of one member to everything a report says about it, ready for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
+from typing import Any
+
+import numpy as np
+
+from reelkind.core.taxonomy import CLASSES
+
+from .calibration import calibration_summary, nll, reliability
+from .metrics import bootstrap_intervals, calibration_error, recalls, score
+from .predictions import Predictions, common
+from .selective import apply_threshold, choose_threshold, cross_fitted_threshold, risk_coverage
+from .significance import NUM_BOOTSTRAPS, compare
+
+WANTED_ACCURACY = 0.95
+
+
+def member_summary(
+    predictions: Predictions,
+    *,
+    wanted_accuracy: float = WANTED_ACCURACY,
+    abstain_below: float | None = None,
+    num_bootstraps: int = NUM_BOOTSTRAPS,
+) -> dict[str, Any]:
+    """Metrics of one member on labelled clips, its first view only, as it is served.
+
+    Args:
+        predictions: at least one clip.
+        wanted_accuracy: of the answers kept when unsure ones are withheld.
+        abstain_below: the threshold where it was chosen elsewhere; None chooses it here.
+        num_bootstraps: for intervals.
+    """
+    single = predictions.view(0)
+    probabilities, labels = single.probabilities(), single.labels
+    right = probabilities.argmax(axis=1) == labels
+    classes = [CLASSES[label] for label in labels]
+    finer = [f"{name}/{sub}" if sub else "" for name, sub in zip(classes, single.subcategories, strict=True)]
+    by_class = recalls(right, classes)
+    curve = risk_coverage(probabilities, labels)
+    found = {
+        "member": single.member,
+        **headline(probabilities, labels, single.groups, num_bootstraps),
+        **score(probabilities, labels).summary(),
+        "ece": round(calibration_error(probabilities, labels), 4),
+        "by_class": {name: by_class[name] for name in CLASSES if name in by_class},
+        "by_subcategory": dict(sorted(recalls(right, finer).items())),
+        "calibration": calibration_summary(single, num_bootstraps),
+        "reliability": [[round(value, 4) for value in astuple(each)] for each in reliability(probabilities, labels)],
+        "risk_coverage": np.round([curve.coverage, curve.risk], 4).T.tolist(),
+        "aurc": round(curve.area, 4),
+        "abstain": _abstention(single, wanted_accuracy, abstain_below),
+        "wrong": [
+            {"name": name, "true": CLASSES[label], "said": CLASSES[said], "confidence": round(float(sure), 4)}
+            for name, label, said, sure in zip(
+                single.names, labels, probabilities.argmax(axis=1), probabilities.max(axis=1), strict=True
+            )
+            if label != said
+        ],
+    }
+    if predictions.num_views > 1:
+        found["tta"] = tta_summary(predictions, num_bootstraps)
+    return found
+
+
+def headline(
+    probabilities: np.ndarray, labels: np.ndarray, groups: Sequence[str], num_bootstraps: int = NUM_BOOTSTRAPS
+) -> dict[str, Any]:
+    """The row of a table: accuracy and macro-F1 with intervals by work; probabilities [N, K] may be any scores."""
+    found = score(probabilities, labels)
+    return {
+        "num_clips": len(labels),
+        "num_works": len(set(groups)),
+        "accuracy": round(found.accuracy, 4),
+        "macro_f1": round(found.macro_f1, 4),
+        "interval_95": bootstrap_intervals(probabilities, labels, groups, num_bootstraps),
+    }
+
+
+def tta_summary(predictions: Predictions, num_bootstraps: int = NUM_BOOTSTRAPS) -> dict[str, Any]:
+    """What looking twice brings: each view alone and their mean, compared with the first view; losses too.
+
+    Raises:
+        ValueError: if there is only one view.
+    """
+    if predictions.num_views < 2:
+        raise ValueError(f"{predictions.member} was predicted with one view only")
+    variants = {"identity": predictions.view(0), "flip": predictions.view(1), "mean": predictions}
+    labels, groups = predictions.labels, predictions.groups
+    right = {name: each.probabilities().argmax(axis=1) == labels for name, each in variants.items()}
+    rows = {
+        name: {
+            **headline(each.probabilities(), labels, groups, num_bootstraps),
+            "nll": round(nll(each.probabilities(), labels), 4),
+        }
+        for name, each in variants.items()
+    }
+    for name in ("flip", "mean"):
+        rows[name]["against_identity"] = compare(right["identity"], right[name], groups, num_bootstraps).summary()
+    return rows
+
+
+def pairwise(predictions: Sequence[Predictions], num_bootstraps: int = NUM_BOOTSTRAPS) -> list[dict[str, Any]]:
+    """Every two members on their common clips: exact McNemar, and the difference's interval by work."""
+    found = []
+    for i, first in enumerate(predictions):
+        for second in predictions[i + 1 :]:
+            a, b = common([first.view(0), second.view(0)])
+            right = [each.probabilities().argmax(axis=1) == a.labels for each in (a, b)]
+            comparison = compare(right[0], right[1], a.groups, num_bootstraps)
+            found.append({"a": a.member, "b": b.member, **comparison.summary()})
+    return found
+
+
+def baseline_rows(
+    scores: Mapping[str, np.ndarray], predictions: Predictions, num_bootstraps: int = NUM_BOOTSTRAPS
+) -> list[dict[str, Any]]:
+    """Rows of the baselines' table beside the member that gave the features, each compared with it.
+
+    Args:
+        scores: name -> float [N, K] on the clips of ``predictions``, in their order.
+        predictions: the member.
+        num_bootstraps: for intervals.
+    """
+    labels, groups = predictions.labels, predictions.groups
+    right = predictions.view(0).probabilities().argmax(axis=1) == labels
+    return [
+        {
+            "baseline": name,
+            **headline(each, labels, groups, num_bootstraps),
+            "member_against_it": compare(each.argmax(axis=1) == labels, right, groups, num_bootstraps).summary(),
+        }
+        for name, each in scores.items()
+    ]
+
+
+def _abstention(predictions: Predictions, wanted_accuracy: float, abstain_below: float | None) -> dict[str, Any]:
+    probabilities, labels = predictions.probabilities(), predictions.labels
+    if abstain_below is not None:
+        applied = apply_threshold(probabilities, labels, abstain_below, wanted_accuracy)
+        return {"chosen_on": "validation", **applied.summary()}
+    coverage, accuracy = cross_fitted_threshold(probabilities, labels, predictions.groups, wanted_accuracy)
+    return {
+        "chosen_on": "these clips",
+        **choose_threshold(probabilities, labels, wanted_accuracy).summary(),
+        "cross_fitted": {
+            "coverage": round(coverage, 4),
+            "accuracy": None if accuracy is None else round(accuracy, 4),
+        },
+    }
