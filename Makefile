@@ -7,12 +7,13 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c co
 BASE   := $(VENV)/.base-installed
 FULL   := $(VENV)/.full-installed
 SERVER := $(VENV)/.server-prepared
+GATE   := $(VENV)/.gate-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check format train export bench clean
+.PHONY: help setup demo serve test check format train export bench gpu-check setup-gate clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 $(BASE): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -32,7 +33,13 @@ $(FULL): $(BASE)
 	@$(PIP) -e '.[serve,train,export,bench,yt8m,dev]'
 	@touch $@
 
+$(GATE): $(FULL)
+	@$(PIP) -e '.[gate]'
+	@touch $@
+
 setup: $(FULL) $(SERVER) ## everything for development: PyTorch, linters, server environment
+
+setup-gate: $(GATE) ## TensorRT-RTX (95 MB, NVIDIA's licence), with which `make check` asks it about every graph
 
 demo: $(SERVER) ## four sample videos through a real tritonserver on this machine (no torch, no GPU, no Docker)
 	@$(BIN)/reelkind classify --top-k 2 samples
@@ -45,25 +52,34 @@ serve: $(SERVER) ## keep the server running on 127.0.0.1:8001
 test: $(FULL) $(SERVER) ## the whole test suite, with a real tritonserver
 	@$(BIN)/python -m pytest -q $(PYTEST_ARGS)
 
-check: $(FULL) ## formatting, lint, types
+check: $(FULL) ## formatting, lint, types; TensorRT's parser and builder where TensorRT-RTX is installed
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@mkdir -p build/typing && ln -sfn ../.. build/typing/reelkind  # mypy does not read package-dir
 	@$(BIN)/mypy $(addprefix -p reelkind.,core client serving export training cli benchmarks)
+	@if $(BIN)/python -c 'import tensorrt_rtx' 2>/dev/null; then $(BIN)/reelkind export gate; \
+		else echo "gate not run: TensorRT-RTX is not installed (make setup-gate)"; fi
 
 format: $(FULL) ## rewrite the code in the project's format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-train: $(FULL) ## train the shipped bundle anew: make train DATA=folder
-	@$(BIN)/reelkind train training/configs/lite.toml --data $(DATA)
+train: $(FULL) ## train the shipped bundles anew, into runs/: make train DATA=folder
+	@$(BIN)/reelkind train training/configs/lite.toml --data $(DATA) --out runs/lite
+	@$(BIN)/reelkind train training/configs/lite2.toml --data $(DATA) --out runs/lite2
 
-export: $(FULL) ## rewrite the shipped ONNX graphs and model_repository/ from bundles/lite
+export: $(FULL) ## rewrite the shipped ONNX graphs, and model_repository/ from bundles/lite
 	@$(BIN)/reelkind export onnx --bundle bundles/lite
+	@$(BIN)/reelkind export onnx --bundle bundles/lite2
 	@$(BIN)/reelkind export repository --flavour tensorrt --configs-only --bundle bundles/lite --out model_repository
 
 bench: $(FULL) $(SERVER) ## serving overhead: Triton against the same graphs in-process
 	@$(BIN)/python -m reelkind.benchmarks.serving_overhead
+
+gpu-check: ## measure on this machine's GPU with the Python packages of $(PYTHON); GPU_ARGS=--dry-run says what
+	@mkdir -p build/typing && ln -sfn ../.. build/typing/reelkind
+	@PYTHONPATH=build/typing $(PYTHON) -m reelkind.benchmarks.gpu_check \
+		--random efficientnet_v2_s --random resnet50 $(GPU_ARGS)
 
 clean: ## remove .venv and build/ (the server environment in the cache folder stays)
 	@rm -rf $(VENV) build *.egg-info

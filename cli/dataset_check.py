@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     """Check, write exclusions and contact sheets, and print the summary."""
     from reelkind.client import ProcessDecoder
     from reelkind.core.bundle import load, weights_hash
-    from reelkind.core.video import FRAME_SIZE_PX
+    from reelkind.core.clips import FRAME_SIZE_PX
     from reelkind.training.data import read_manifest
     from reelkind.training.datasets.checking import find_all
     from reelkind.training.datasets.exclusions import read_exclusions

@@ -13,19 +13,20 @@ from typing import NoReturn
 
 from reelkind.core.errors import ReelkindError
 
-from . import classify, dataset, evaluate, export, serve, train
+from . import classify, dataset, evaluate, export, plan, serve, train
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
-_SUBCOMMANDS = (classify, serve, dataset, train, evaluate, export)
+_SUBCOMMANDS = (classify, serve, dataset, train, evaluate, export, plan)
 # What a subcommand's imports need.
 _EXTRAS = {
     "dataset": "train,export",
     "train": "train",
     "evaluate": "train,export",
     "export": "export",
+    "plan": "export",
 }
 
 logger = logging.getLogger(__name__)

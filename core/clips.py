@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+NUM_FRAMES = 16  # frames of a clip unless a bundle says otherwise
+FRAME_SIZE_PX = 224  # side of the square that most backbones were pretrained on (ImageNet)
+
 
 def segment_middles(start: int, duration: int, num_frames: int) -> list[int]:
     """Middle of each of ``num_frames`` equal segments (TSN test rule, arXiv:1608.00859).

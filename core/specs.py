@@ -14,14 +14,16 @@ from dataclasses import dataclass
 
 from . import tensors
 from .bundle import Bundle
+from .clips import FRAME_SIZE_PX
 from .tensors import TensorSpec
-from .video import FRAME_SIZE_PX
 
 VIEWS: dict[str, tuple[str, ...]] = {
     "single": ("identity",),
     "tta": ("identity", "flip"),
 }
 """Named sets of views; a view is one way of looking at the same frames."""
+
+MAX_VIEWS = max(map(len, VIEWS.values()))
 
 DEFAULT_ENSEMBLE = "classify"
 
@@ -36,19 +38,76 @@ CPU_BACKBONE_INSTANCES = 2  # one computes while the other's clip is on its way 
 
 
 @dataclass(frozen=True)
+class Range:
+    """Lengths of a free axis that an engine accepts, and the one it is tuned for."""
+
+    least: int
+    best: int
+    most: int
+
+
+PROFILES: dict[str, dict[str, Range]] = {
+    # An engine sets memory aside for its largest input; what that comes to is added up by ``reelkind plan``.
+    "backbone": {"B": Range(1, 4, MAX_BATCH), "V": Range(1, 1, MAX_VIEWS), "T": Range(1, 16, 32)},
+    "head": {"B": Range(1, 4, MAX_BATCH), "V": Range(1, 1, MAX_VIEWS), "T": Range(1, 16, MAX_FRAMES)},
+}
+"""Kind of graph -> axis -> lengths, of the engines of that kind."""
+
+
+@dataclass(frozen=True)
 class Tolerance:
     """How far two rungs of the parity ladder may differ.
 
     Attributes:
         max_abs: largest absolute difference of any class probability.
         top1_agreement: share of clips whose label must be the same.
+        layer_error: relative error (root mean square) from which on a layer counts as the one that went wrong.
     """
 
     max_abs: float
     top1_agreement: float
+    layer_error: float = 1e-3
 
 
 FP32_TOLERANCE = Tolerance(max_abs=1e-4, top1_agreement=1.0)
+FP16_TOLERANCE = Tolerance(max_abs=2e-2, top1_agreement=0.995, layer_error=5e-2)
+
+PRECISIONS = ("fp32", "fp16")
+"""How a backbone's or head's graph computes; what crosses a border of a graph has the types of ``tensors`` in both."""
+
+
+@dataclass(frozen=True)
+class Islands:
+    """What stays FP32 inside an FP16 graph.
+
+    Products with weights (``products``) compute in FP16. Every other operator follows what it reads, the wider type
+    winning, so a sum with one FP32 term is FP32; only products lead back from FP32 to FP16.
+
+    Attributes:
+        products: ONNX operators worth FP16: convolutions and matrix products with weights.
+        operators: ONNX operators that compute in FP32 wherever they stand.
+        activation_products: whether products of two activations (attention scores and mixtures) stay FP32.
+        min_columns: products with fewer result columns (attention pooling, classifier) stay FP32: nothing is gained.
+    """
+
+    products: tuple[str, ...]
+    operators: tuple[str, ...]
+    activation_products: bool
+    min_columns: int
+
+
+FP32_ISLANDS = Islands(
+    products=("Conv", "Gemm", "MatMul"),
+    operators=(
+        "BatchNormalization",  # one that no convolution could take in: variances need FP32's range
+        "LayerNormalization",  # sums of squares leave FP16's range
+        "LSTM",  # its cell state adds up over all frames
+        "Pow",  # squares, of which variances are made
+        "Softmax",
+    ),
+    activation_products=True,
+    min_columns=8,
+)
 
 
 @dataclass(frozen=True)
@@ -69,6 +128,26 @@ class Graph:
     outputs: tuple[TensorSpec, ...]
     members: tuple[str, ...]
     file: str
+
+    @property
+    def is_network(self) -> bool:
+        """Whether it is worth an accelerator: has FP16 graphs and engines, where the others stay on the CPU."""
+        return self.kind in ("backbone", "head")
+
+    def file_for(self, precision: str) -> str:
+        """Path inside a bundle's onnx folder of the graph in one of ``PRECISIONS``."""
+        return self.file if precision == "fp32" or not self.is_network else f"{precision}/{self.file}"
+
+
+def profile_shapes(graph: Graph, spec: TensorSpec) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Smallest, best and largest shape of an input of an engine."""
+    ranges = PROFILES[graph.kind]
+    triples = [
+        (axis,) * 3 if isinstance(axis, int) else (ranges[axis].least, ranges[axis].best, ranges[axis].most)
+        for axis in spec.shape
+    ]
+    least, best, most = zip(*triples, strict=True)
+    return least, best, most
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,9 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ._frames import Picture, pictures_at
-from .clips import segment_middles
+from .clips import FRAME_SIZE_PX, NUM_FRAMES, segment_middles
 from .container import extent, header_duration, open_file, picture_stream, time_base
 from .errors import VideoError as VideoError
-
-NUM_FRAMES = 16  # frames of a clip unless a bundle says otherwise
-FRAME_SIZE_PX = 224  # side of the square the backbones were pretrained on (ImageNet)
 
 Sampler = Callable[[int, int, int], Sequence[int]]
 """(start, duration, num_frames) in ticks -> ascending instants in ticks; see ``core.clips``."""

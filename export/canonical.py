@@ -7,13 +7,17 @@ graph keeps its operators, attributes and weights; everything else is named and 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
 from reelkind.core.specs import Graph
 from reelkind.core.tensors import TensorSpec
+
+from .errors import ExportError
 
 OPSET = 19  # the first with antialiased Resize is 18; TensorRT 10 and ONNX Runtime >= 1.17 read 19
 IR_VERSION = 9  # what opset 19 came with; newer ones shut out older runtimes for nothing
@@ -55,6 +59,19 @@ def canonical(graph: Graph, exported: onnx.ModelProto) -> onnx.ModelProto:
             weights.append(numpy_helper.from_array(values, name))
     nodes = [_clean(node, names, number) for number, node in enumerate(exported.graph.node)]
     return assemble(graph, _cast_bytes_first(graph, casts + nodes), weights)
+
+
+def read_model(path: Path) -> onnx.ModelProto:
+    """An exported graph.
+
+    Raises:
+        ExportError: if the file is damaged.
+    """
+    try:
+        model = onnx.load(path)
+    except (DecodeError, UnicodeDecodeError) as error:
+        raise ExportError(f"{path} is no ONNX graph any more: {error}; run: reelkind export onnx") from error
+    return model
 
 
 def with_metadata(model: onnx.ModelProto, entries: Mapping[str, str]) -> bytes:

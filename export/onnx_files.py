@@ -17,11 +17,13 @@ from reelkind.core.bundle import ONNX_FOLDER, Bundle
 from reelkind.core.specs import VIEWS, Graph
 from reelkind.core.tensors import CONTRACT_VERSION
 
-from .canonical import with_metadata
+from .canonical import read_model, with_metadata
 from .checkpoint import load_modules
 from .graphs import build_average, build_preprocess
+from .half import CastRecord, to_half
+from .half_check import HalfReport, search
 from .modules import build_backbone_graph, build_head_graph
-from .origin import origin
+from .origin import find_graph_file, origin
 from .steps import Stage
 from .torch_pipeline import average_stage, preprocess_stage, torch_stage
 from .verify import verify
@@ -74,6 +76,44 @@ def export_average(bundles: Sequence[Bundle], folder: str | os.PathLike[str] | N
     """Write the graph that joins several members; by default into the first member's ``onnx`` folder."""
     checked = _check(specs.average_graph(bundles), build_average(bundles), average_stage(bundles), bundles)
     return _write(*checked, folder or bundles[0].path(ONNX_FOLDER))
+
+
+@dataclass(frozen=True)
+class HalfGraphFile:
+    """One written FP16 graph: where it is, every cast in it, and what the search for overflow found."""
+
+    graph: Graph
+    path: Path
+    casts: tuple[CastRecord, ...]
+    computed: dict[str, dict[str, int]]
+    report: HalfReport
+
+
+def export_half(bundle: Bundle, folder: str | os.PathLike[str] | None = None) -> list[HalfGraphFile]:
+    """Write the FP16 graphs of one member beside its FP32 graphs, which they are made from: backbone, head.
+
+    Args:
+        bundle: a bundle on disk with exported graphs.
+        folder: where to; the bundle's own ``onnx`` folder by default. Files lie in its subfolder ``fp16``.
+
+    Raises:
+        ExportError: if an FP32 graph is missing or stale, or a weight does not fit FP16.
+        ParityError: if a number leaves FP16's range on extreme inputs; nothing of the bundle is written then.
+    """
+    files = []
+    for graph in (specs.backbone_graph(bundle), specs.head_graph(bundle)):
+        single = read_model(find_graph_file(graph, {bundle.name: bundle}))
+        half = to_half(graph, single)
+        report = search(graph, single, half.model)
+        entries = {entry.key: entry.value for entry in single.metadata_props} | {"precision": "fp16"}
+        path = Path(folder or bundle.path(ONNX_FOLDER), graph.file_for("fp16"))
+        files.append(
+            (HalfGraphFile(graph, path, half.casts, half.computed, report), with_metadata(half.model, entries))
+        )
+    for file, data in files:
+        file.path.parent.mkdir(parents=True, exist_ok=True)
+        file.path.write_bytes(data)
+    return [file for file, _ in files]
 
 
 def _check(

@@ -1,15 +1,15 @@
 """The parity ladder: the same clips through PyTorch, the exported graphs and a server, and how far they differ.
 
-    reference (PyTorch) ─► rung (ONNX Runtime) ─► rung (Triton) ...
+    PyTorch ─► ONNX FP32 ─► ONNX FP16 ─► engine ─► Triton ─► client
 
-Every rung is compared with the reference, not with its neighbour, so that small differences cannot add up unseen.
-A further rung (FP16 graphs, TensorRT engines) is one more ``Rung`` in the list.
+Every rung is compared with the reference, not with its neighbour, so that small differences cannot add up unseen. One
+that fails is asked where it began to differ.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from typing import Any
 
@@ -22,17 +22,27 @@ from .clips import ParityClip
 from .errors import ParityError
 from .steps import Tensors
 
+_PACKAGES = ("torch", "onnxruntime", "onnxruntime-gpu", "numpy", "tensorrt", "tensorrt-rtx")
+
 Pipeline = Callable[[np.ndarray], Tensors]
 """uint8 frames [B, T, S, S, 3] -> at least ``probabilities`` [B, K] and ``attention`` [B, T]."""
 
 
 @dataclass(frozen=True)
 class Rung:
-    """One way of computing the answer, and how far it may be from the reference."""
+    """One way of computing the answer, and how far it may be from the reference.
+
+    Attributes:
+        name: for the report.
+        pipeline: computes it.
+        tolerance: what is allowed.
+        locate: frames of a clip on which it failed -> where it begins to differ, in words.
+    """
 
     name: str
     pipeline: Pipeline
     tolerance: Tolerance = FP32_TOLERANCE
+    locate: Callable[[np.ndarray], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,7 @@ class RungReport:
         worst_clip: where ``max_abs`` was found.
         worst_num_frames: T of that clip.
         tolerance: what was allowed.
+        divergence: where a rung that failed begins to differ on the worst clip; empty if it passed or cannot say.
     """
 
     name: str
@@ -58,6 +69,7 @@ class RungReport:
     worst_clip: str
     worst_num_frames: int
     tolerance: Tolerance
+    divergence: str = ""
 
     @property
     def passed(self) -> bool:
@@ -86,11 +98,21 @@ def climb(reference: Pipeline, rungs: Sequence[Rung], clips: Iterable[ParityClip
         ValueError: if there are no clips.
     """
     differences: list[list[_Difference]] = [[] for _ in rungs]
+    worst: list[np.ndarray | None] = [None for _ in rungs]  # frames; the clips themselves may be a stream
     for clip in clips:
         expected = reference(clip.frames[None])
-        for found, rung in zip(differences, rungs, strict=True):
-            found.append(_difference(clip, expected, rung.pipeline(clip.frames[None])))
-    return [_report(rung, found) for rung, found in zip(rungs, differences, strict=True)]
+        for number, rung in enumerate(rungs):
+            found = _difference(clip, expected, rung.pipeline(clip.frames[None]))
+            if all(found.probabilities > earlier.probabilities for earlier in differences[number]):
+                worst[number] = clip.frames[None]
+            differences[number].append(found)
+    reports = [_report(rung, found) for rung, found in zip(rungs, differences, strict=True)]
+    return [
+        report
+        if report.passed or rung.locate is None or frames is None
+        else replace(report, divergence=rung.locate(frames))
+        for report, rung, frames in zip(reports, rungs, worst, strict=True)
+    ]
 
 
 def table(reports: Sequence[RungReport], reference_name: str) -> str:
@@ -103,6 +125,8 @@ def table(reports: Sequence[RungReport], reference_name: str) -> str:
             f"{report.top1_agreement:>7.1%} {report.tolerance.top1_agreement:>8.1%}  "
             + ("pass" if report.passed else f"FAIL on {report.worst_clip} at T={report.worst_num_frames}")
         )
+        if report.divergence:
+            rows.append(f"{'':<16} {report.divergence}")
     return "\n".join(rows)
 
 
@@ -112,10 +136,18 @@ def as_json(reports: Sequence[RungReport], bundles: Sequence[Bundle], **circumst
         "reference": "PyTorch",
         "bundles": {bundle.name: {"weights": weights_hash(bundle), "trained": bundle.trained} for bundle in bundles},
         **circumstances,
-        "versions": {name: metadata.version(name) for name in ("torch", "onnxruntime", "numpy")},
+        "versions": {name: version for name in _PACKAGES if (version := _version(name))},
         "rungs": [asdict(report) | {"passed": report.passed} for report in reports],
         "passed": all(report.passed for report in reports),
     }
+
+
+def _version(package: str) -> str:
+    """Empty if it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 @dataclass(frozen=True)

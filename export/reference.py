@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 
 from reelkind.core import bundle as bundles_on_disk
 from reelkind.core import specs
 from reelkind.core.bundle import Bundle
+from reelkind.core.specs import Graph
 
+from .canonical import read_model
 from .origin import find_graph_file
 from .steps import Stage, Tensors, run_steps
 
@@ -28,6 +31,9 @@ class OnnxPipeline:
         folders: a bundle's folder, or several: the members of one ensemble.
         num_threads: CPU threads of a backbone; 0 means all cores.
         views: key of ``core.specs.VIEWS``.
+        precision: one of ``core.specs.PRECISIONS``; which files of backbones and heads are run.
+        prepare: changes each backbone's and head's graph before it is run, e.g. ``half_emulation.with_rounding``.
+        replaced: graph name -> what computes it instead of ONNX Runtime, e.g. an engine.
 
     Attributes:
         ensemble: the wiring.
@@ -44,14 +50,20 @@ class OnnxPipeline:
         num_threads: int = 0,
         *,
         views: str = "single",
+        precision: str = "fp32",
+        prepare: Callable[[onnx.ModelProto], onnx.ModelProto] | None = None,
+        replaced: Mapping[str, Stage] | None = None,
     ) -> None:
         several = [folders] if isinstance(folders, (str, os.PathLike)) else folders
         self.members: list[Bundle] = [bundles_on_disk.load(folder) for folder in several]
         self.ensemble = specs.classify_ensemble(self.members, views=views)
-        by_name = {bundle.name: bundle for bundle in self.members}
-        self.stages: dict[str, Stage] = {}
+        self._precision, self._prepare = precision, prepare
+        self.stages: dict[str, Stage] = dict(replaced or {})
         for graph in (step.graph for step in self.ensemble.steps):
-            file = find_graph_file(graph, by_name)
+            if graph.name in self.stages:
+                continue
+            path = self._path(graph)
+            file = self.model(graph).SerializeToString() if prepare and graph.is_network else path
             if graph.kind == "backbone":
                 self.stages[graph.name] = _frame_wise(file, num_threads or len(os.sched_getaffinity(0)))
             else:
@@ -61,17 +73,32 @@ class OnnxPipeline:
         """Every tensor of the ensemble: ``probabilities`` [B, K], ``attention`` [B, T], ``embedding`` [B, E], ..."""
         return run_steps(self.ensemble, self.stages, frames)
 
+    def model(self, graph: Graph) -> onnx.ModelProto:
+        """The graph of a stage, as it is run."""
+        model = read_model(self._path(graph))
+        return self._prepare(model) if self._prepare and graph.is_network else model
+
+    def _path(self, graph: Graph) -> Path:
+        return find_graph_file(graph, {bundle.name: bundle for bundle in self.members}, self._precision)
+
 
 def onnx_stage(graph: Path | bytes, num_threads: int = 0) -> Stage:
     """A file, or the bytes of one, as a stage: inputs in the graph's order to outputs in the graph's order."""
+    return partial(_run, onnx_session(graph, num_threads))
+
+
+def onnx_session(graph: Path | bytes, num_threads: int = 0, *, optimised: bool = True) -> onnxruntime.InferenceSession:
+    """A file, or the bytes of one, as a session on the CPU."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.log_severity_level = _ERRORS_ONLY
     # As serving/runner.py sets its sessions up: idle threads do not spin, and clips come in many lengths.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.enable_mem_pattern = False
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     source = graph if isinstance(graph, bytes) else os.fspath(graph)
-    return partial(_run, onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"]))
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
 def _frame_wise(graph: Path | bytes, num_threads: int) -> Stage:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -22,20 +22,23 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from reelkind.core import specs
 from reelkind.core.bundle import Bundle, weights_hash
+from reelkind.core.clips import FRAME_SIZE_PX
 from reelkind.core.specs import Ensemble, Graph
 from reelkind.core.taxonomy import CLASSES
 from reelkind.core.tensors import CONTRACT_VERSION, TensorSpec
-from reelkind.core.video import FRAME_SIZE_PX
 
+from .engine_files import find_engine
 from .errors import ExportError
+from .execution import Execution
 from .origin import find_graph_file
 
-FLAVOURS = ("tensorrt", "onnxruntime", "python")
 VERSION_FOLDER = "1"
 LABELS_NAME = "labels.txt"
 KEEP_NAME = ".gitkeep"  # version folders must survive a checkout, ensembles have nothing else in theirs
 
-_RUNNER = Path(__file__).resolve().parents[1] / "serving" / "runner.py"  # read, never imported
+_PACKAGE = Path(__file__).resolve().parents[1]
+_RUNNER = _PACKAGE / "serving" / "runner.py"  # read, never imported
+_ENGINE_RUNNER = (_PACKAGE / "serving" / "tensorrt_runtime.py", _PACKAGE / "core" / "cuda.py")  # likewise
 _WARMUP_LENGTHS = {"V": 1, "H": FRAME_SIZE_PX, "W": FRAME_SIZE_PX}
 
 
@@ -65,6 +68,9 @@ def write_repository(
     flavour: str,
     *,
     num_threads: int | None = None,
+    runtime: str = "onnxruntime",
+    without_engine: Collection[str] = (),
+    engines: str | os.PathLike[str] | None = None,
     graphs: bool = True,
 ) -> list[str]:
     """Write (over) the models that the ensembles need; other folders are left alone.
@@ -75,31 +81,39 @@ def write_repository(
         bundles: at least the members of the ensembles, with exported graphs.
         flavour: who executes the graphs, one of ``FLAVOURS``.
         num_threads: CPU threads inside one operator; None leaves it to the runtime (all cores).
-        graphs: False leaves the ONNX files out, as it is checked in.
+        runtime: what the Python backend executes backbones and heads with, one of ``RUNTIMES``.
+        without_engine: models that ONNX Runtime executes although others run as engines.
+        engines: folder of built engines; without one the version folders of engines stay empty.
+        graphs: False leaves ONNX files and engines out, as it is checked in.
 
     Returns:
         Model names, composing models before ensembles.
 
     Raises:
-        ExportError: if the flavour is unknown, a member's bundle is not given, a graph is missing or stale, or
-            something that is no model is in the way.
+        ExportError: if flavour or runtime are unknown, a member's bundle is not given, a graph or an engine is missing
+            or stale, or something that is no model is in the way.
     """
-    if flavour not in FLAVOURS:
-        raise ExportError(f"unknown flavour {flavour!r} (known: {', '.join(FLAVOURS)})")
+    execution = Execution(flavour, runtime, num_threads, frozenset(without_engine))
+    if engines is not None and not execution.has_engines:
+        raise ExportError(f"nothing runs the engines in {engines}: flavour {flavour} on {runtime} has none")
     members = {bundle.name: bundle for bundle in bundles}
     absent = {name for ensemble in ensembles for name in ensemble.members} - members.keys()
     if absent:
         raise ExportError(f"no bundle given for {', '.join(sorted(absent))}; given: {', '.join(members) or 'none'}")
     composing = {step.graph.name: step.graph for ensemble in ensembles for step in ensemble.steps}
+    unknown = sorted(execution.without_engine - {name for name, graph in composing.items() if graph.is_network})
+    if unknown:
+        raise ExportError(f"no backbone or head is called {', '.join(unknown)} (there are: {', '.join(composing)})")
     for graph in composing.values():
+        files = _runner_files(graph, execution)
+        if graphs:
+            files |= _graph_files(graph, execution, members, engines)
         model = Path(folder, graph.name)
-        version = _write_model(model, _graph_config(graph, flavour, num_threads))
+        version = _write_model(model, _graph_config(graph, execution))
         if graph.kind == "average":
             (model / LABELS_NAME).write_text("".join(f"{name}\n" for name in CLASSES), encoding="utf-8")
-        if graphs and not _runs_as_engine(graph, flavour):
-            shutil.copyfile(find_graph_file(graph, members), version / "model.onnx")
-        if flavour == "python":
-            shutil.copyfile(_RUNNER, version / "model.py")
+        for name, source in files.items():
+            shutil.copyfile(source, version / name)
     for ensemble in ensembles:
         _write_model(Path(folder, ensemble.name), ensemble_config(ensemble, members))
     return [*composing, *(ensemble.name for ensemble in ensembles)]
@@ -130,10 +144,28 @@ def ensemble_config(ensemble: Ensemble, bundles: dict[str, Bundle]) -> pb.ModelC
     return config
 
 
-def _graph_config(graph: Graph, flavour: str, num_threads: int | None) -> pb.ModelConfig:
+def _runner_files(graph: Graph, execution: Execution) -> dict[str, Path]:
+    """Name in the version folder -> Python file that is copied there."""
+    if not execution.by_runner:
+        return {}
+    return {"model.py": _RUNNER} | (
+        {path.name: path for path in _ENGINE_RUNNER} if execution.uses_engine(graph) else {}
+    )
+
+
+def _graph_files(
+    graph: Graph, execution: Execution, members: dict[str, Bundle], engines: str | os.PathLike[str] | None
+) -> dict[str, Path]:
+    """Name in the version folder -> graph or engine that is copied there."""
+    if not execution.uses_engine(graph):
+        return {"model.onnx": find_graph_file(graph, members)}
+    return {} if engines is None else {"model.plan": find_engine(engines, graph, members)}
+
+
+def _graph_config(graph: Graph, execution: Execution) -> pb.ModelConfig:
     config = _bordered_config(graph.name, graph.inputs, graph.outputs)
     batching = config.dynamic_batching
-    if graph.kind == "backbone" and flavour != "python":
+    if graph.kind == "backbone" and not execution.by_runner:
         # The work worth sharing, where a batch costs less than its parts; every other step takes who waits already.
         batching.max_queue_delay_microseconds = specs.QUEUE_DELAY_US
     policy = batching.default_queue_policy
@@ -141,32 +173,29 @@ def _graph_config(graph: Graph, flavour: str, num_threads: int | None) -> pb.Mod
     policy.default_timeout_microseconds = specs.QUEUE_TIMEOUT_US
     policy.allow_timeout_override = True
     policy.max_queue_size = specs.MAX_QUEUE_SIZE
-    on_cpu = flavour == "python" or graph.kind in ("preprocess", "average")
-    kind = pb.ModelInstanceGroup.KIND_CPU if on_cpu else pb.ModelInstanceGroup.KIND_AUTO
-    if _runs_as_engine(graph, flavour):
-        config.platform, kind = "tensorrt_plan", pb.ModelInstanceGroup.KIND_GPU
-    elif flavour == "python":
+    num_instances, kind = 1, pb.ModelInstanceGroup.KIND_AUTO
+    if execution.by_runner:
+        kind = pb.ModelInstanceGroup.KIND_CPU  # tensors are the host's; the runner takes them to a GPU itself
         config.backend = "python"
-        config.parameters["model_file"].string_value = "model.onnx"
-        # One thread for the cheap graphs: waking a second one costs them more than it saves.
-        config.parameters["num_threads"].string_value = str(num_threads or 0) if graph.kind == "backbone" else "1"
-        if graph.kind == "backbone":
-            config.parameters["frames_per_run"].string_value = str(specs.CPU_FRAMES_PER_RUN)
+        parameters = execution.runner_parameters(graph)
+        for name, value in parameters.items():
+            config.parameters[name].string_value = value
+        if graph.kind == "backbone" and "runtime" not in parameters:
+            num_instances = specs.CPU_BACKBONE_INSTANCES
+    elif execution.uses_engine(graph):
+        config.platform, kind = "tensorrt_plan", pb.ModelInstanceGroup.KIND_GPU
     else:
         config.backend = "onnxruntime"
-        if num_threads is not None:
-            config.parameters["intra_op_thread_count"].string_value = str(num_threads)
-    several = flavour == "python" and graph.kind == "backbone"
-    config.instance_group.add(count=specs.CPU_BACKBONE_INSTANCES if several else 1, kind=kind)
+        if not graph.is_network:
+            kind = pb.ModelInstanceGroup.KIND_CPU
+        if execution.num_threads is not None:
+            config.parameters["intra_op_thread_count"].string_value = str(execution.num_threads)
+    config.instance_group.add(count=num_instances, kind=kind)
     for num_frames in (1, specs.WARMUP_FRAMES):
         _add_warmup(config, graph.inputs, num_frames)
     if graph.kind == "average":
         config.output[0].label_filename = LABELS_NAME
     return config
-
-
-def _runs_as_engine(graph: Graph, flavour: str) -> bool:
-    return flavour == "tensorrt" and graph.kind in ("backbone", "head")
 
 
 def _bordered_config(name: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> pb.ModelConfig:

@@ -9,12 +9,13 @@ import copy
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 
 from reelkind.core import specs
 from reelkind.core.bundle import Bundle
-from reelkind.core.specs import VIEWS
+from reelkind.core.specs import VIEWS, Graph
 
 from .checkpoint import load_modules
 from .errors import ExportError
@@ -32,8 +33,11 @@ class TorchPipeline:
     def __init__(self, bundles: Sequence[Bundle], *, views: str = "single") -> None:
         self.ensemble = specs.classify_ensemble(bundles, views=views)
         self.stages: dict[str, Stage] = {}
+        self._modules: dict[str, tuple[nn.Module, int]] = {}
         for bundle in bundles:
             backbone, head = load_modules(bundle)
+            self._modules[specs.backbone_graph(bundle).name] = (backbone, 3)
+            self._modules[specs.head_graph(bundle).name] = (head, 2)
             size = bundle.backbone.frame_size_px
             self.stages[specs.preprocess_graph(size, views).name] = preprocess_stage(size, views)
             self.stages[specs.backbone_graph(bundle).name] = torch_stage(backbone, num_folded=3)
@@ -43,6 +47,32 @@ class TorchPipeline:
     def __call__(self, frames: np.ndarray) -> Tensors:
         """Every tensor of the ensemble under its name."""
         return run_steps(self.ensemble, self.stages, frames)
+
+    def layers(self, model: onnx.ModelProto, graph: Graph, inputs: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """What the convolutions inside a backbone give, under the names their results have in the exported graph.
+
+        Convolutions are known by their weights, whose names the exporter keeps; a head has none.
+        """
+        module, num_folded = self._modules[graph.name]
+        known = dict(module.named_modules())
+        found: dict[str, np.ndarray] = {}
+        hooks = []
+        for node in model.graph.node:
+            path = (
+                node.input[1].removeprefix(f"{graph.kind}.").removesuffix(".weight") if node.op_type == "Conv" else ""
+            )
+            if path in known and path:
+
+                def keep(_: nn.Module, __: object, output: Tensor, name: str = node.output[0]) -> None:
+                    found[name] = output.numpy()
+
+                hooks.append(known[path].register_forward_hook(keep))
+        try:
+            torch_stage(module, num_folded)(inputs)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return found
 
 
 def torch_stage(module: nn.Module, num_folded: int, dtype: torch.dtype = torch.float32) -> Stage:

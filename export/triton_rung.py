@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 from tritonclient.grpc import InferenceServerClient, InferInput
-from tritonclient.utils import InferenceServerException
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from reelkind.core import tensors
 from reelkind.core.bundle import Bundle, weights_hash
+from reelkind.core.specs import Ensemble, Graph
 
 from .errors import ParityError
-from .steps import Tensors
+from .steps import Stage, Tensors, run_steps
 
 TIMEOUT_S = 120.0
 
@@ -44,10 +45,28 @@ class TritonPipeline:
     def __call__(self, frames: np.ndarray) -> Tensors:
         """The ensemble's outputs under their names."""
         tensors.FRAMES.check(frames)
-        tensor = InferInput(tensors.FRAMES.name, list(frames.shape), tensors.FRAMES.wire_type)
-        tensor.set_data_from_numpy(frames)
+        return self._infer(self._ensemble, {tensors.FRAMES.name: frames})
+
+    def trace(self, ensemble: Ensemble, frames: np.ndarray) -> Tensors:
+        """Every tensor of the ensemble, its composing models asked one after the other."""
+
+        def stage(graph: Graph) -> Stage:
+            def run(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+                feeds = {spec.name: array for spec, array in zip(graph.inputs, inputs, strict=True)}
+                answers = self._infer(graph.name, feeds)
+                return [answers[spec.name] for spec in graph.outputs]
+
+            return run
+
+        return run_steps(ensemble, {step.graph.name: stage(step.graph) for step in ensemble.steps}, frames)
+
+    def _infer(self, model: str, feeds: Tensors) -> Tensors:
+        inputs = []
+        for name, array in feeds.items():
+            inputs.append(InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype)))
+            inputs[-1].set_data_from_numpy(np.ascontiguousarray(array))
         try:
-            answer = self._client.infer(self._ensemble, [tensor], client_timeout=TIMEOUT_S)
+            answer = self._client.infer(model, inputs, client_timeout=TIMEOUT_S)
         except InferenceServerException as error:
             raise ParityError(f"{self._url} did not answer: {error.message()}") from error
         names = [output.name for output in answer.get_response().outputs]

@@ -22,7 +22,7 @@ from reelkind.core.bundle import (
     HeadInfo,
     save,
 )
-from reelkind.core.video import FRAME_SIZE_PX, NUM_FRAMES
+from reelkind.core.clips import FRAME_SIZE_PX, NUM_FRAMES
 from reelkind.training.backbones import build_backbone
 from reelkind.training.models import TemporalHead
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 
 _MODEL_FAILED = re.compile(r"failed to load '(?P<model>[^']+)' version \d+: (?P<reason>.*)")
 _STUB_FAILED = re.compile(r"Failed to preinitialize Python stub: (?P<reason>.*)")  # tritonserver waits on for ever
@@ -10,13 +11,19 @@ _SERVICE_FAILED = re.compile(r"failed to start (?P<service>\w+) service: (?P<rea
 _ERROR_LINE = re.compile(r"^(?:E\d{4} .*?\] \"?|error: |(?=cannot execute ))(?P<reason>.*)", re.MULTILINE)
 _NOISE = ("CudaDriverHelper", "unable to create stream", "pinned memory")
 _TAKEN = "already in use"
+_FAULTS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
 _SIGNALLED = 128  # shells' and our guard's way to tell an exit status from a signal
+
+
+def crashed(exit_status: int | None) -> bool:
+    """Whether a fault of its own ended tritonserver, not an error it found or somebody's signal."""
+    return _signal_of(exit_status) in _FAULTS
 
 
 def explain(log: bytes, exit_status: int | None) -> str:
     """One line for the user; names the model and its own reason where a model was at fault."""
-    if exit_status is not None and (exit_status < 0 or exit_status > _SIGNALLED):
-        return f"tritonserver was killed by signal {abs(exit_status) % _SIGNALLED}"
+    if (number := _signal_of(exit_status)) is not None:
+        return f"tritonserver was killed by signal {number}"
     text = log.decode(errors="replace")
     fatal = _fatal(text)
     if fatal is not None:
@@ -31,6 +38,12 @@ def explain(log: bytes, exit_status: int | None) -> str:
 def is_fatal(log: bytes) -> bool:
     """Whether it has already said that it will not start; ending takes it seconds more, or for ever."""
     return _fatal(log.decode(errors="replace")) is not None
+
+
+def _signal_of(exit_status: int | None) -> int | None:
+    if exit_status is None or 0 <= exit_status <= _SIGNALLED:
+        return None
+    return abs(exit_status) % _SIGNALLED
 
 
 def port_was_taken(log: bytes) -> bool:

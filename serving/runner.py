@@ -2,10 +2,13 @@
 
 This file is copied into a model repository as ``<model>/1/model.py`` and runs inside Triton's Python backend, in
 the server's own environment: it may import NumPy, ONNX Runtime and ``triton_python_backend_utils`` and nothing of
-reelkind. The graph lies beside it; parameters of config.pbtxt choose how it runs:
+reelkind but files copied beside it. So does the graph lie; parameters of config.pbtxt choose how it runs:
 
     model_file          file name of the graph in the version folder  (model.onnx)
     runtime             who executes it, a key of ``RUNTIMES``         (onnxruntime)
+                            onnxruntime         on the CPU
+                            onnxruntime_cuda    on the GPU, by ONNX Runtime's CUDA provider
+                            tensorrt            a TensorRT engine, which is the ``model_file`` then
     num_threads         CPU threads, 0 = all we may use                 (0)
     frames_per_run      for graphs that treat every frame by itself: so many a run, and ``num_threads`` runs side by
                         side, each in one thread; 0 = all frames in one run, the threads inside its operators  (0)
@@ -13,9 +16,11 @@ reelkind. The graph lies beside it; parameters of config.pbtxt choose how it run
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -81,6 +86,7 @@ class OnnxRuntime:
     """ONNX Runtime on the CPU, set up for several processes on one machine and for ever-changing shapes."""
 
     joins_requests = True
+    provider = "CPUExecutionProvider"
 
     def __init__(self, path: Path, num_threads: int) -> None:
         import onnxruntime
@@ -95,12 +101,43 @@ class OnnxRuntime:
         # Memory patterns are kept for every input shape ever seen; clips come in many lengths. The arena stays: giving
         # memory back after every run costs a third of the time. What it holds is bounded by ``frames_per_run``.
         options.enable_mem_pattern = False
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        if self.provider not in onnxruntime.get_available_providers():
+            raise ValueError(f"this onnxruntime has no {self.provider}: the server's environment needs onnxruntime-gpu")
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=[self.provider])
+        if self._session.get_providers()[0] != self.provider:  # it goes on without one that cannot start
+            raise ValueError(f"{self.provider} cannot start here: no driver, or other CUDA libraries than it needs")
         self.inputs: Sequence[Port] = [_port(node) for node in self._session.get_inputs()]
         self.outputs: Sequence[Port] = [_port(node) for node in self._session.get_outputs()]
 
     def run(self, feeds: Feeds) -> list[np.ndarray]:
         outputs: list[np.ndarray] = self._session.run(None, feeds)
+        return outputs
+
+
+class CudaOnnxRuntime(OnnxRuntime):
+    """ONNX Runtime on the first GPU that the server sees."""
+
+    provider = "CUDAExecutionProvider"
+
+
+class TensorRt:
+    """A TensorRT engine on the first GPU that the server sees."""
+
+    joins_requests = True
+
+    def __init__(self, path: Path, num_threads: int) -> None:
+        device = _module_beside("cuda").Device()  # says what is missing; TensorRT would crash
+        self._engine = _module_beside("tensorrt_runtime").Engine(path, device)
+        self.inputs: Sequence[Port] = [Port(port.name, port.dtype, port.shape) for port in self._engine.inputs]
+        self.outputs: Sequence[Port] = [Port(port.name, port.dtype, port.shape) for port in self._engine.outputs]
+
+    def run(self, feeds: Feeds) -> list[np.ndarray]:
+        for port in self._engine.inputs:
+            given = feeds[port.name].shape
+            if any(np.greater(given, port.largest)):
+                largest = list(port.largest)
+                raise InvalidRequestError(f"tensor '{port.name}' is {list(given)}, the engine takes {largest} at most")
+        outputs: list[np.ndarray] = self._engine.run(feeds)
         return outputs
 
 
@@ -142,7 +179,11 @@ class FrameWise:
         return [np.concatenate(arrays, axis) for arrays, axis in zip(zip(*runs, strict=True), axes, strict=True)]
 
 
-RUNTIMES: dict[str, Callable[[Path, int], Runtime]] = {"onnxruntime": OnnxRuntime}
+RUNTIMES: dict[str, Callable[[Path, int], Runtime]] = {
+    "onnxruntime": OnnxRuntime,
+    "onnxruntime_cuda": CudaOnnxRuntime,
+    "tensorrt": TensorRt,
+}
 
 
 class TritonPythonModel:
@@ -227,6 +268,8 @@ class TritonPythonModel:
         return [list(parts) for parts in zip(*(np.split(output, ends) for output in outputs), strict=True)]
 
     def _respond(self, request: Any, outputs: list[np.ndarray] | Exception) -> Any:
+        if isinstance(outputs, InvalidRequestError):
+            return _refusal(f"{self._name}: {outputs}", pb_utils.TritonError.INVALID_ARG)
         if isinstance(outputs, Exception):
             # The detail may name files of the server: it belongs into its log, not into the answer.
             pb_utils.Logger.log_error(f"{self._name}: {type(outputs).__name__}: {outputs}")
@@ -238,6 +281,18 @@ class TritonPythonModel:
         return pb_utils.InferenceResponse(
             [pb_utils.Tensor(port.name, np.ascontiguousarray(array)) for port, array in named if port.name in wanted]
         )
+
+
+def _module_beside(name: str) -> Any:
+    """A Python file that lies beside this one."""
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"reelkind_{name}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
 
 
 def _refusal(message: str, code: Any) -> Any:

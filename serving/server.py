@@ -6,6 +6,7 @@ with TritonServer(repository, grpc_port=0, http_port=0, metrics_port=0) as serve
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import shutil
@@ -20,18 +21,22 @@ from . import processes
 from .command import server_command
 from .control import CanaryError, Control
 from .errors import ServingError
-from .failures import explain, is_fatal, port_was_taken
+from .failures import crashed, explain, is_fatal, port_was_taken
 from .models import ensemble_configs
 from .ports import LOOPBACK, Addresses, claim, is_open
 from .runtime import Runtime, find_runtime
 from .supervisor import Supervisor
 from .tree import ProcessTree
 
+logger = logging.getLogger(__name__)
+
 DEFAULT_GRPC_PORT, DEFAULT_HTTP_PORT, DEFAULT_METRICS_PORT = 8001, 8000, 8002
 
 _POLL_S = 0.05
 _CANARY_TIMEOUT_S = 60.0
-_START_ATTEMPTS = 3  # a port picked as free may be taken by somebody else before the server binds it
+_START_ATTEMPTS = (
+    3  # a picked port may be taken by somebody else; on a starved machine tritonserver may crash in loading
+)
 
 
 class TritonServer:
@@ -145,9 +150,10 @@ class TritonServer:
                 try:
                     self._launch()
                     break
-                except ServingError:
-                    if not (attempts_left and 0 in self._wanted_ports and port_was_taken(self._tree.log())):
+                except ServingError as error:
+                    if self._stopping or not (attempts_left and self._may_start_again()):
                         raise
+                    logger.warning("%s; starting it again", error)
                     self._end(graceful=False)
         except BaseException:
             self._end(graceful=False)
@@ -202,6 +208,12 @@ class TritonServer:
     def process_ids(self) -> list[int]:
         """All its living processes."""
         return [] if self._tree is None else self._tree.process_ids()
+
+    def _may_start_again(self) -> bool:
+        """Whether what went wrong was chance: a picked port taken meanwhile, or a crash of tritonserver itself."""
+        assert self._tree is not None
+        lost_port = 0 in self._wanted_ports and port_was_taken(self._tree.log())
+        return lost_port or crashed(self._tree.exit_status())
 
     def _launch(self) -> None:
         assert self._runtime is not None

@@ -5,7 +5,7 @@ import pytest
 
 from reelkind.core import bundle as bundles_on_disk
 from reelkind.core.bundle import BACKBONE_WEIGHTS_NAME, HEAD_WEIGHTS_NAME, MANIFEST_NAME, Bundle
-from reelkind.export.onnx_files import export_bundle
+from reelkind.export.onnx_files import export_bundle, export_half
 
 
 @pytest.fixture(scope="session")
@@ -28,4 +28,23 @@ def lite(shipped: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         shutil.copyfile(shipped.path(name), folder / name)
     bundle = bundles_on_disk.load(folder)
     export_bundle(bundle)
+    return bundle
+
+
+@pytest.fixture(scope="session")
+def real_clips(root: Path) -> list[Path]:
+    """A clip of each class, never trained on, of those kept beside the checkout."""
+    folder = root.parent / "shared" / "data" / "clips" / "val"
+    if not folder.is_dir():
+        pytest.skip(f"no real clips in {folder}")
+    return [clip for kind in sorted(folder.iterdir()) for clip in sorted(kind.glob("*.mp4"))[:1]]
+
+
+@pytest.fixture(scope="session")
+def with_half(shipped: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The checked-in bundle and its FP16 graphs, made just now; read only."""
+    folder = tmp_path_factory.mktemp("half") / "lite"
+    shutil.copytree(shipped.path(), folder, ignore=shutil.ignore_patterns("fp16"))
+    bundle = bundles_on_disk.load(folder)
+    export_half(bundle)
     return bundle

@@ -103,7 +103,7 @@ def test_the_command_writes_table_and_report(
     )
     assert args.run(args) == 0
     printed = capsys.readouterr()
-    assert "ONNX Runtime" in printed.out
+    assert "ONNX FP32" in printed.out
     assert "pass" in printed.out
     report = json.loads(out.read_text())
     assert report["passed"]

@@ -14,7 +14,8 @@ from reelkind.core import specs
 from reelkind.core.bundle import Bundle
 from reelkind.core.taxonomy import CLASSES
 from reelkind.export.errors import ExportError
-from reelkind.export.repository import FLAVOURS, standard_ensembles, write_repository
+from reelkind.export.execution import FLAVOURS
+from reelkind.export.repository import standard_ensembles, write_repository
 
 
 def files(folder: Path) -> dict[str, bytes]:

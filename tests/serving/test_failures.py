@@ -1,6 +1,6 @@
 import pytest
 
-from reelkind.serving.failures import explain, is_fatal, port_was_taken
+from reelkind.serving.failures import crashed, explain, is_fatal, port_was_taken
 
 MODEL = (
     "E1122 14:00:00.000001 7 model_lifecycle.cc:642] \"failed to load 'head_lite' version 1: Internal: "
@@ -60,3 +60,10 @@ def test_working_server_has_said_nothing_fatal():
 
 def test_undecodable_log_is_no_obstacle():
     assert not port_was_taken(b"\xff\xfe")
+
+
+@pytest.mark.parametrize(
+    ("status", "fault"), [(139, True), (-11, True), (134, True), (137, False), (11, False), (1, False), (None, False)]
+)
+def test_a_fault_of_its_own_is_told_from_errors_and_kills(status: int | None, fault: bool) -> None:
+    assert crashed(status) is fault

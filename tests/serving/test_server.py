@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,19 @@ def test_stop_lets_the_answer_in_flight_through_and_leaves_nothing(triton_runtim
     assert list(Path("/dev/shm").glob(prefix + "*")) == []
     assert not server._scratch.exists()
     assert set(Path("/tmp").glob("python_env_*")) <= backends_folders
+
+
+def test_a_server_that_crashes_in_starting_is_started_again(triton_runtime, repository, tmp_path):
+    wrapper, crashes = tmp_path / "tritonserver", tmp_path / "crashes"
+    wrapper.write_text(
+        f"#!/bin/sh\nif [ ! -e {crashes} ]; then touch {crashes}; kill -SEGV $$; fi\n"
+        f'exec {triton_runtime.executable} "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    with TritonServer(repository, runtime=replace(triton_runtime, executable=wrapper), **FREE) as server:
+        assert crashes.exists()
+        frames = random_frames()
+        np.testing.assert_allclose(infer(server.url, frames), expected_probabilities(frames), atol=1e-6)
 
 
 def test_broken_model_is_named_with_its_reason(triton_runtime, tmp_path):

@@ -1,0 +1,73 @@
+"""Who executes which graph: the choices behind a flavour of the model repository."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reelkind.core import specs
+from reelkind.core.specs import Graph
+
+from .errors import ExportError
+
+FLAVOURS = ("tensorrt", "onnxruntime", "python")
+RUNTIMES = ("onnxruntime", "onnxruntime_cuda", "tensorrt")  # of serving/runner.py
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Who executes which graph.
+
+    Attributes:
+        flavour: one of ``FLAVOURS``.
+        runtime: what the Python backend's runner executes backbones and heads with, one of ``RUNTIMES``.
+        num_threads: CPU threads inside one operator; None leaves it to the runtime (all cores).
+        without_engine: models left to ONNX Runtime, where TensorRT is slower or wrong, e.g. ``head_lite``.
+    """
+
+    flavour: str
+    runtime: str = "onnxruntime"
+    num_threads: int | None = None
+    without_engine: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        for what, value, known in (("flavour", self.flavour, FLAVOURS), ("runtime", self.runtime, RUNTIMES)):
+            if value not in known:
+                raise ExportError(f"unknown {what} {value!r} (known: {', '.join(known)})")
+        if self.runtime != "onnxruntime" and not self.by_runner:
+            raise ExportError(f"runtime {self.runtime} is for flavour python, the flavour here is {self.flavour}")
+        if self.without_engine and not self.has_engines:
+            raise ExportError(f"there is no engine to do without: flavour {self.flavour} on {self.runtime} runs none")
+
+    @property
+    def by_runner(self) -> bool:
+        """Whether the Python backend executes everything."""
+        return self.flavour == "python"
+
+    @property
+    def has_engines(self) -> bool:
+        """Whether backbones and heads run as TensorRT engines, those ``without_engine`` left aside."""
+        return (self.runtime if self.by_runner else self.flavour) == "tensorrt"
+
+    def runtime_of(self, graph: Graph) -> str:
+        """``runtime`` of a graph in the Python backend."""
+        if not graph.is_network:
+            return "onnxruntime"
+        return "onnxruntime_cuda" if self.runtime == "tensorrt" and graph.name in self.without_engine else self.runtime
+
+    def uses_engine(self, graph: Graph) -> bool:
+        """Whether a graph runs as a TensorRT engine."""
+        return self.has_engines and graph.is_network and graph.name not in self.without_engine
+
+    def runner_parameters(self, graph: Graph) -> dict[str, str]:
+        """What serving/runner.py is told."""
+        runtime = self.runtime_of(graph)
+        if runtime != "onnxruntime":
+            parameters = {"model_file": "model.plan" if runtime == "tensorrt" else "model.onnx", "runtime": runtime}
+            if graph.kind == "backbone":  # in portions no longer than engines take; the card is full with one
+                parameters |= {"num_threads": "1", "frames_per_run": str(specs.PROFILES["backbone"]["T"].most)}
+            return parameters
+        if graph.kind != "backbone":
+            # One thread for the cheap graphs: waking a second one costs them more than it saves.
+            return {"model_file": "model.onnx", "num_threads": "1"}
+        threads = str(self.num_threads or 0)
+        return {"model_file": "model.onnx", "num_threads": threads, "frames_per_run": str(specs.CPU_FRAMES_PER_RUN)}
