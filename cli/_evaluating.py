@@ -188,7 +188,9 @@ class Evaluation:
                     self.problems[f"{copy.name}, damaged"] = copy.problem
                     print(f"reelkind: {copy.name}: {copy.problem}", file=sys.stderr)
         found = {}
-        for member, before in zip(self.members, predictions, strict=True):
+        cache = self.args.cache / "predictions"
+        for each, before in zip(self.members, predictions, strict=True):
+            member = Member(each.bundle.path(), self.decoder, cache, "single")  # one view is what is compared
             after = {}
             for damage in DAMAGES:
                 files = {copy.name: copy.paths[damage.name] for copy in copies if damage.name in copy.paths}

@@ -10,14 +10,16 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from reelkind.core import bundle, specs, taxonomy
 from reelkind.core.tensors import TensorSpec
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+MEMBERS = ("lite", "lite2")
 
 
 def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
@@ -85,19 +87,36 @@ def performance() -> str:
 
 
 def results() -> str:
-    """Accuracy of the shipped bundle as its training measured it."""
-    lite = bundle.load(ROOT / "bundles" / "lite")
+    """Accuracy of the shipped bundles, as training and `reelkind evaluate --record` measured it."""
+    members = [bundle.load(ROOT / "bundles" / name) for name in MEMBERS]
     rows = []
-    for key, what in (("cross_validation", "cross-validation by work"), ("val", "validation, never trained on")):
-        found = lite.metrics[key]
-        cells = []
-        for metric in ("accuracy", "macro_f1"):
-            low, high = found["interval_95"][metric]
-            cells.append(f"{found[metric]:.3f} ({low:.2f} .. {high:.2f})")
-        rows.append((what, str(found["num_clips"]), str(found["num_works"]), *cells))
-    size = sum(lite.path(name).stat().st_size for name in (bundle.BACKBONE_WEIGHTS_NAME, bundle.HEAD_WEIGHTS_NAME))
-    table = _table(("`lite` measured by", "clips", "works", "accuracy (95 %)", "macro-F1 (95 %)"), rows)
-    return f"{table}\n\n{lite.num_frames} frames a clip, {size / 1e6:.1f} MB of FP16 weights."
+    for member in members:
+        for key, what in (("val", "validation"), ("held_out", "every clip, by models that never saw its work")):
+            found = member.metrics[key]
+            clips, works = str(found["num_clips"]), str(found["num_works"])
+            rows.append((f"`{member.name}`", what, clips, works, *_with_intervals(found)))
+    for split, what in (("val", "validation"), ("held-out", "every clip, by models that never saw its work")):
+        found = members[0].metrics["evaluation"][split]["ensemble"]
+        cells = _with_intervals(found["equal_weights"])
+        rows.append(("both, averaged", what, str(found["num_clips"]), str(found["num_works"]), *cells))
+    sizes = []
+    for member in members:
+        files = (bundle.BACKBONE_WEIGHTS_NAME, bundle.HEAD_WEIGHTS_NAME)
+        size = sum(member.path(name).stat().st_size for name in files)
+        sizes.append(
+            f"`{member.name}`: {member.num_frames} frames of {member.backbone.frame_size_px} px a clip, "
+            f"{size / 1e6:.1f} MB of FP16 weights"
+        )
+    table = _table(("", "measured on", "clips", "works", "accuracy (95 %)", "macro-F1 (95 %)"), rows)
+    return f"{table}\n\n{'; '.join(sizes)}."
+
+
+def _with_intervals(found: Mapping[str, Any]) -> list[str]:
+    cells = []
+    for metric in ("accuracy", "macro_f1"):
+        low, high = found["interval_95"][metric]
+        cells.append(f"{found[metric]:.3f} ({low:.2f} .. {high:.2f})")
+    return cells
 
 
 SECTIONS: dict[str, Callable[[], str]] = {

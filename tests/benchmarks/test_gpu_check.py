@@ -29,7 +29,8 @@ from reelkind.export.clips import synthetic_clips
 from reelkind.export.engines import build_engines, plan_engines
 from reelkind.export.errors import ExportError
 from reelkind.export.half_check import any_input
-from reelkind.export.onnx_files import export_half
+from reelkind.export.onnx_files import export_bundle, export_half
+from reelkind.export.untrained import write_untrained_bundle
 from reelkind.serving.tensorrt_runtime import Engine
 
 ROOT = Path(__file__).parents[2]
@@ -126,7 +127,9 @@ def test_heads_go_to_whoever_is_quicker_where_both_were_timed() -> None:
     assert better_heads(rows) == {"head_a": "ONNX Runtime CUDA"}
 
 
-def test_arithmetic_of_a_network_is_the_published_one(member: Bundle) -> None:
+def test_arithmetic_of_a_network_is_the_published_one(tmp_path: Path) -> None:
+    member = write_untrained_bundle("small", "mobilenet_v2", tmp_path / "small")
+    export_bundle(member)
     graph = specs.backbone_graph(member)
     found = operations(onnx.load(member.path("onnx", graph.file)), any_input(graph, 1))
     assert found == pytest.approx(2 * 300e6, rel=0.03)  # MobileNetV2 at 224: 300 M multiply-adds (arXiv:1801.04381)

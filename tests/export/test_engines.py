@@ -42,7 +42,7 @@ def test_dry_run_says_what_would_be_built(
     backbone, head = capsys.readouterr().out.splitlines()
     assert "views [1, 1, 1, 3, 224, 224] .. [4, 1, 16, 3, 224, 224] .. [8, 2, 32, 3, 224, 224]" in backbone
     assert "fp16 from" in backbone
-    assert "[8, 2, 300, 1472]" in head
+    assert f"[8, 2, 300, {with_half.head.feature_dim}]" in head
     assert not out.exists()
 
 

@@ -199,7 +199,7 @@ def test_a_report_of_casts_without_casts_is_a_usage_error(tmp_path: Path, capsys
 
 def test_a_damaged_graph_is_named(shipped: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "né lite"
-    shutil.copytree(shipped.path(), folder)
+    shutil.copytree(shipped.path(), folder, ignore=shutil.ignore_patterns("fp16"))
     head = folder / "onnx" / "head.onnx"
     head.write_bytes(b"\xff" * 64 + head.read_bytes()[64:])
     assert main(["export", "onnx", "--bundle", str(folder), "--precision", "fp16"]) == 1

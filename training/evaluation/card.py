@@ -84,7 +84,8 @@ def evaluation_lines(bundle: Bundle) -> list[str]:
     lines = [_BEGIN]
     for split, report in bundle.metrics[EVALUATION].items():
         lines += [f"## Evaluation on {split}", "", report["what"], "", *headlines(report), ""]
-        lines += [*member_lines(report["members"][bundle.name]), ""]
+        ((name, found),) = report["members"].items()  # the bundle's name when it was measured
+        lines += [*member_lines(found), ""]
         for title, key, render_part in (
             ("Baselines", "baselines", baseline_lines),
             ("Ensemble", "ensemble", ensemble_lines),
@@ -92,8 +93,8 @@ def evaluation_lines(bundle: Bundle) -> list[str]:
         ):
             if report.get(key):
                 lines += [f"### {title}", "", *render_part(report[key]), ""]
-        if bundle.name in report.get("shortcuts", {}):
-            lines += ["### Shortcuts", "", *shortcut_lines(report["shortcuts"][bundle.name]), ""]
+        if name in report.get("shortcuts", {}):
+            lines += ["### Shortcuts", "", *shortcut_lines(report["shortcuts"][name]), ""]
         lines += [f"![{Path(name).stem}]({PLOTS_FOLDER}/{name})" for name in report.get("plots", ())]
     return [*lines, _END]
 

@@ -19,7 +19,7 @@ from reelkind.training.yt8m.tfrecord import write_records
 
 from .made_records import made_record
 
-SAMPLE = Path("/work/shared/data/yt8m/yt8m_frame_sample_1rec.tfrecord")
+SAMPLE = Path(__file__).parents[4] / "shared/data/yt8m/yt8m_frame_sample_1rec.tfrecord"
 
 
 def field(number: int, content: bytes) -> bytes:
@@ -111,7 +111,7 @@ def test_frame_level_is_not_taken_for_video_level(tmp_path: Path) -> None:
 
 
 @pytest.mark.shared
-@pytest.mark.skipif(not SAMPLE.is_file(), reason=f"no {SAMPLE}")
+@pytest.mark.skipif(not SAMPLE.is_file(), reason="no real YouTube-8M record beside the checkout")
 def test_the_real_record_is_read_and_rewritten(tmp_path: Path) -> None:
     (record,) = read_frame_records(SAMPLE)
     assert (record.id, record.labels, record.segments) == ("SjJ3", (11,), ())
