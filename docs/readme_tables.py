@@ -72,6 +72,8 @@ def performance() -> str:
         ("the same, executed as the server does", f"{rates['as served']:.1f}", compared("triton_to_as_served")),
     ]
     frames, size, *_ = report["clip"]
+    is_current = report["weights_sha256"] == bundle.weights_hash(bundle.load(ROOT / "bundles" / "lite"))
+    earlier = "" if is_current else ", with an earlier `lite`"
     return (
         _table(
             (
@@ -81,8 +83,7 @@ def performance() -> str:
             ),
             rows,
         )
-        + f"\n\n{machine['processor']}, {machine['cores']} cores; ONNX Runtime; `make bench`. "
-        "GPU: not measured."
+        + f"\n\n{machine['processor']}, {machine['cores']} cores; ONNX Runtime; `make bench`{earlier}. GPU: not measured."
     )
 
 
