@@ -83,7 +83,8 @@ def performance() -> str:
             ),
             rows,
         )
-        + f"\n\n{machine['processor']}, {machine['cores']} cores; ONNX Runtime; `make bench`{earlier}. GPU: not measured."
+        + f"\n\n{machine['processor']}, {machine['cores']} cores; ONNX Runtime; `make bench`{earlier}. "
+        "GPU: not measured."
     )
 
 
