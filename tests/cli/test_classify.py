@@ -304,7 +304,13 @@ def test_a_signal_ends_the_run_and_its_workers(
     standin: StandinServer, clip_path: Path, end: Callable[[int, int], None], number: int, status: int, said: str
 ) -> None:
     standin.hold.clear()
-    process = start("--url", standin.url, "--jsonl", *[clip_path] * 20, start_new_session=True)
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a background shell job ignores it, and its children
+    try:
+        process = start("--url", standin.url, "--jsonl", *[clip_path] * 20, start_new_session=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
     while not standin.requests:
         assert process.poll() is None
     end(process.pid, number)
