@@ -57,7 +57,7 @@ check: $(FULL) ## formatting, lint, types; TensorRT's parser and builder where T
 	@$(BIN)/ruff check .
 	@mkdir -p build/typing && ln -sfn ../.. build/typing/reelkind  # mypy does not read package-dir
 	@$(BIN)/mypy $(addprefix -p reelkind.,core client serving export training cli benchmarks)
-	@if $(BIN)/python -c 'import tensorrt_rtx' 2>/dev/null; then $(BIN)/reelkind export gate; \
+	@if $(BIN)/python -c 'import tensorrt_rtx' 2>/dev/null; then $(BIN)/reelkind export gate --bundle bundles/lite --bundle bundles/lite2; \
 		else echo "gate not run: TensorRT-RTX is not installed (make setup-gate)"; fi
 
 format: $(FULL) ## rewrite the code in the project's format

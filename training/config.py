@@ -219,6 +219,8 @@ def _check_optimisation(table: str, config: FinetuneConfig | HeadTrainConfig) ->
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read a TOML file and apply ``a.b=value`` overrides, values written as in TOML (bare words are strings).
 
+    The file's notes speak of what it describes: with an override they are left out.
+
     Raises:
         ConfigError: if the file is missing, is not TOML, or a key or a value does not fit.
     """
@@ -228,6 +230,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"no configuration {path}") from None
     except ValueError as error:  # no TOML, or no text
         raise ConfigError(f"{path} is not TOML: {error}") from error
+    if overrides:
+        raw.pop("notes", None)
     for override in overrides:
         apply_override(raw, override)
     return parse_config(raw)

@@ -65,6 +65,14 @@ def test_a_bad_override_is_refused(override: str, tmp_path: Path) -> None:
         load_config(path, [override])
 
 
+def test_notes_of_the_file_do_not_describe_another_run(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text('notes = "measured with these settings"\n')
+    assert load_config(path).notes == "measured with these settings"
+    assert load_config(path, ["seed=1"]).notes == ""
+    assert load_config(path, ["seed=1", "notes=mine"]).notes == "mine"
+
+
 def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no configuration"):
         load_config(tmp_path / "none.toml")
