@@ -69,12 +69,15 @@ train: $(FULL) ## train the shipped bundles anew, into runs/: make train DATA=fo
 	@$(BIN)/reelkind train training/configs/lite2.toml --data $(DATA) --out runs/lite2
 
 export: $(FULL) ## rewrite the shipped ONNX graphs, and model_repository/ from bundles/lite
-	@$(BIN)/reelkind export onnx --bundle bundles/lite
-	@$(BIN)/reelkind export onnx --bundle bundles/lite2
+	@$(BIN)/reelkind export onnx --bundle bundles/lite --bundle bundles/lite2
 	@$(BIN)/reelkind export repository --flavour tensorrt --configs-only --bundle bundles/lite --out model_repository
 
-bench: $(FULL) $(SERVER) ## serving overhead: Triton against the same graphs in-process
+bench: $(FULL) $(SERVER) ## Triton against the same graphs in-process, callers at once, features kept, timelines (half an hour)
 	@$(BIN)/python -m reelkind.benchmarks.serving_overhead
+	@$(BIN)/python -m reelkind.benchmarks.concurrency
+	@$(BIN)/python -m reelkind.benchmarks.features_speed
+	@$(BIN)/python -m reelkind.benchmarks.timeline borders
+	@$(BIN)/python -m reelkind.benchmarks.timeline overlap
 
 gpu-check: ## measure on this machine's GPU with the Python packages of $(PYTHON); GPU_ARGS=--dry-run says what
 	@mkdir -p build/typing && ln -sfn ../.. build/typing/reelkind

@@ -20,7 +20,7 @@ from . import gpu_executors as ways
 from .gpu_executors import Executor
 from .gpu_report import Report
 
-SHAPES = ((1, 1, 1), (1, 1, 16), (8, 1, 16), (8, 2, 16))  # B, V, T
+SHAPES = ((1, 1, 1), (1, 1, 16), (4, 1, 16), (4, 4, 16))  # B, V, T
 HEAD_SHAPE = [1, 1, 16]  # at which a head's executor is chosen: one clip, as it is mostly asked
 
 

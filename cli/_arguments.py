@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 MAX_SECONDS = 86_400  # system calls overflow at some weeks
+MAX_FRAMES_PER_SECOND = 1000  # core.video.MAX_RATE, which --help need not load
 
 
 def positive(text: str) -> int:
@@ -21,3 +22,27 @@ def seconds(text: str) -> float:
     if not 0 < value <= MAX_SECONDS:
         raise argparse.ArgumentTypeError(f"must be above 0 and at most {MAX_SECONDS} (a day), got {text}")
     return value
+
+
+def frames_per_second(text: str) -> float:
+    """A rate above 0, at most that of the fastest stream."""
+    value = float(text)
+    if not 0 < value <= MAX_FRAMES_PER_SECOND:
+        raise argparse.ArgumentTypeError(f"must be above 0 and at most {MAX_FRAMES_PER_SECOND}, got {text}")
+    return value
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 1, got {text}")
+    return value
+
+
+def header(text: str) -> tuple[str, str]:
+    """NAME=VALUE to both."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"write NAME=VALUE, got {text!r}")
+    return name, value

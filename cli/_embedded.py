@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,8 +37,16 @@ def build_repository(
     *,
     flavour: str = "auto",
     num_threads: int | None = None,
+    ensembles: Collection[str] | None = None,
 ) -> Path:
-    """Write the standard ensembles of these bundles into a new temporary folder, which the caller deletes.
+    """Write ensembles of these bundles into a new temporary folder, which the caller deletes.
+
+    Args:
+        bundle_folders: the members, the default one first.
+        runtime: the server that will read it.
+        flavour: who executes the graphs, one of ``export.execution.FLAVOURS``; "auto" asks the runtime.
+        num_threads: CPU threads inside one operator; None takes all cores.
+        ensembles: names, see ``core.specs.classify_name``; all there are by default.
 
     Raises:
         ReelkindError: if a bundle is of no use or the runtime cannot execute the flavour.
@@ -49,7 +57,7 @@ def build_repository(
     chosen = runtime.choose_flavour(flavour)
     folder = Path(tempfile.mkdtemp(prefix="reelkind-models-"))
     try:
-        write_repository(folder, standard_ensembles(members), members, chosen, num_threads=num_threads)
+        write_repository(folder, standard_ensembles(members, ensembles), members, chosen, num_threads=num_threads)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -60,6 +68,7 @@ def build_repository(
 def embedded_server(
     bundle_folders: Sequence[str | os.PathLike[str]] = (),
     *,
+    ensembles: Collection[str] | None = None,
     num_threads: int | None = None,
     log_file: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
@@ -68,6 +77,8 @@ def embedded_server(
 
     Args:
         bundle_folders: members; the packaged one if empty.
+        ensembles: names of those the run needs, see ``core.specs.classify_name``: each model is a process, so fewer
+            start sooner; all there are by default.
         num_threads: CPU threads inside one operator; None takes all cores.
         log_file: where tritonserver's output is appended; default: nowhere that stays.
         progress: called with one line at each slow step of a first start.
@@ -82,7 +93,7 @@ def embedded_server(
     for folder in folders:
         bundle.load(folder)  # a wrong folder is said before a server is downloaded
     runtime = find_runtime(progress)
-    repository = build_repository(folders, runtime, num_threads=num_threads)
+    repository = build_repository(folders, runtime, num_threads=num_threads, ensembles=ensembles)
     try:
         server = TritonServer(
             repository,

@@ -24,7 +24,7 @@ from reelkind.training.evaluation.ensembling import ensemble_summary
 from reelkind.training.evaluation.plots import contact_sheet
 from reelkind.training.evaluation.predictions import Predictions, load, save
 from reelkind.training.evaluation.shortcuts import make_copies, shortcut_summary
-from reelkind.training.evaluation.summary import baseline_rows, member_summary, pairwise
+from reelkind.training.evaluation.summary import baseline_rows, member_summary, pairwise, tta_summary
 
 from ._predicting import Answer, Member, answers
 from ._report import Progress
@@ -85,9 +85,8 @@ class Evaluation:
         self.args, self.decoder = args, decoder
         self.samples = _samples(args.data, args.sources)
         self.groups = dict(zip((each.path for each in self.samples), work_groups(self.samples), strict=True))
-        views = "tta" if args.tta else "single"
         cache = args.cache / "predictions"
-        self.members = [Member(bundle.path(), decoder, cache, views) for bundle in bundles]
+        self.members = [Member(bundle.path(), decoder, cache, args.tta) for bundle in bundles]
         self.problems: dict[str, str] = {}
 
     def report(self) -> dict[str, Any]:
@@ -104,6 +103,8 @@ class Evaluation:
         if len(predictions) > 1:
             report["comparisons"] = pairwise(predictions)
             report["ensemble"] = self._ensemble(predictions)
+            if args.tta:
+                report["ensemble"]["tta"] = tta_summary(predictions)
         if args.baselines:
             report["baselines"] = self._baselines(predictions[0])
         if args.shortcuts:
@@ -190,7 +191,7 @@ class Evaluation:
         found = {}
         cache = self.args.cache / "predictions"
         for each, before in zip(self.members, predictions, strict=True):
-            member = Member(each.bundle.path(), self.decoder, cache, "single")  # one view is what is compared
+            member = Member(each.bundle.path(), self.decoder, cache, tta=False)  # one view is what is compared
             after = {}
             for damage in DAMAGES:
                 files = {copy.name: copy.paths[damage.name] for copy in copies if damage.name in copy.paths}

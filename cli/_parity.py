@@ -1,37 +1,95 @@
-"""The parity ladder of ``reelkind export parity``: which rungs there are, and where each looks when it fails."""
+"""``reelkind export parity``: the ladder's rungs and where each looks when it fails, or every served ensemble."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     from reelkind.core.bundle import Bundle
     from reelkind.core.specs import Tolerance
+    from reelkind.export.clips import ParityClip
     from reelkind.export.divergence import Layers
     from reelkind.export.parity import Rung, RungReport
     from reelkind.export.reference import OnnxPipeline
     from reelkind.export.steps import Stage, Tensors
     from reelkind.export.torch_pipeline import TorchPipeline
 
+_TTA: dict[str, dict[str, Any]] = {  # of core.specs.TTA: views and orders of time
+    "off": {"views": "single"},
+    "fast": {"views": "single", "temporal": True},
+    "full": {"views": "tta", "temporal": True},
+}
+
+
+def run_ladder(args: argparse.Namespace, bundles: Sequence[Bundle]) -> int:
+    """Print the ladder; 1 if a rung fails."""
+    from reelkind.export.parity import as_json, table
+
+    reports = climb_ladder(args, bundles)
+    print(table(reports, "PyTorch"))
+    if args.json:
+        report = as_json(reports, bundles, tta=args.tta, num_frames=list(args.frames), clips=_source(args))
+        args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return 0 if all(report.passed for report in reports) else 1
+
+
+def run_deployment(args: argparse.Namespace, bundles: Sequence[Bundle]) -> int:
+    """Print the table of all ensembles; 1 if one fails."""
+    from reelkind.core.bundle import weights_hash
+    from reelkind.core.specs import FP16_TOLERANCE, FP32_TOLERANCE, classify_name
+    from reelkind.export.deployment_parity import as_json, compare, table
+    from reelkind.export.triton_rung import TritonModels
+
+    clips = {count: list(_clips(args, bundles, (count,))) for count in args.frames}
+    tolerance = FP16_TOLERANCE if args.server_precision == "fp16" else FP32_TOLERANCE
+    with _server(args) as url:
+        assert url is not None
+        with closing(TritonModels(url)) as server:
+            for bundle in bundles:
+                server.require_weights(classify_name(bundle.name), [bundle])
+            reports = compare(bundles, server.infer, clips, args.batch, tolerance)
+    print(table(reports))
+    if args.json:
+        report = {
+            "reference": "ONNX Runtime sessions and NumPy in one process",
+            "bundles": {each.name: {"weights": weights_hash(each), "trained": each.trained} for each in bundles},
+            "num_frames": list(args.frames),
+            "videos_in_a_request": list(args.batch),
+            "clips": _source(args),
+            "ensembles": as_json(reports),
+            "passed": all(report.passed for report in reports),
+        }
+        args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return 0 if all(report.passed for report in reports) else 1
+
 
 def climb_ladder(args: argparse.Namespace, bundles: Sequence[Bundle]) -> list[RungReport]:
     """Build the rungs that the arguments name and climb them."""
-    from reelkind.export.clips import default_clips, video_clips
     from reelkind.export.parity import climb
     from reelkind.export.torch_pipeline import TorchPipeline
 
-    size = bundles[0].backbone.frame_size_px
-    clips = video_clips(args.clips, size, args.frames) if args.clips else default_clips(size, args.frames)
-    reference = TorchPipeline(bundles, views=args.views)
+    reference = TorchPipeline(bundles, **_TTA[args.tta])
     with _server(args) as url:
-        return climb(reference, _rungs(args, bundles, reference, url), clips)
+        return climb(reference, _rungs(args, bundles, reference, url), _clips(args, bundles, args.frames))
+
+
+def _clips(args: argparse.Namespace, bundles: Sequence[Bundle], num_frames: Sequence[int]) -> Iterable[ParityClip]:
+    from reelkind.export.clips import default_clips, video_clips
+
+    size = max(bundle.backbone.frame_size_px for bundle in bundles)
+    return video_clips(args.clips, size, num_frames) if args.clips else default_clips(size, num_frames)
+
+
+def _source(args: argparse.Namespace) -> object:
+    return [path.name for path in args.clips] if args.clips else "samples and synthetic"
 
 
 def _rungs(
@@ -43,18 +101,18 @@ def _rungs(
     from reelkind.export.parity import Rung
     from reelkind.export.reference import OnnxPipeline
 
-    single = OnnxPipeline(args.bundle, views=args.views)
+    single = OnnxPipeline(args.bundle, **_TTA[args.tta])
     look = partial(_locator, reference, single)
     rungs = [Rung("ONNX FP32", single, FP32_TOLERANCE, look(single, FP32_TOLERANCE, onnx_layers(single.model), True))]
     if args.fp16:
-        half = OnnxPipeline(args.bundle, views=args.views, precision="fp16")
-        stored = OnnxPipeline(args.bundle, views=args.views, precision="fp16", prepare=with_rounding)
+        half = OnnxPipeline(args.bundle, **_TTA[args.tta], precision="fp16")
+        stored = OnnxPipeline(args.bundle, **_TTA[args.tta], precision="fp16", prepare=with_rounding)
         layers = onnx_layers(stored.model)
         rungs.append(Rung("ONNX FP16", half, FP16_TOLERANCE, look(half, FP16_TOLERANCE, layers)))
         rungs.append(Rung("FP16 as stored", stored, FP16_TOLERANCE, look(stored, FP16_TOLERANCE, layers)))
     if args.engines:
         stages = _engine_stages(args.engines, bundles)
-        engines = OnnxPipeline(args.bundle, views=args.views, replaced=stages)
+        engines = OnnxPipeline(args.bundle, **_TTA[args.tta], replaced=stages)
         rungs.append(Rung("engine", engines, FP16_TOLERANCE, look(engines, FP16_TOLERANCE)))
     if url:
         rungs += _server_rungs(args, bundles, url, look)
@@ -65,19 +123,18 @@ def _server_rungs(
     args: argparse.Namespace, bundles: Sequence[Bundle], url: str, look: Callable[..., Callable[[np.ndarray], str]]
 ) -> list[Rung]:
     from reelkind.client import Client
-    from reelkind.core.specs import DEFAULT_ENSEMBLE, FP16_TOLERANCE, FP32_TOLERANCE
+    from reelkind.core.ensembles import classify_ensemble
+    from reelkind.core.specs import ALL_MEMBERS, FP16_TOLERANCE, FP32_TOLERANCE, classify_name
     from reelkind.export.parity import Rung
     from reelkind.export.triton_rung import TritonPipeline
 
-    name = DEFAULT_ENSEMBLE + ("_ensemble" if len(bundles) > 1 else "")
-    name += "" if args.views == "single" else f"_{args.views}"
+    group = ALL_MEMBERS if len(bundles) > 1 else bundles[0].name
+    name = classify_name(group, args.tta)
     tolerance: Tolerance = FP16_TOLERANCE if args.server_precision == "fp16" else FP32_TOLERANCE
-    triton, client = TritonPipeline(url, name, bundles), Client(url, ensemble=name)
+    triton, client = TritonPipeline(url, name, bundles), Client(url, member=group, tta=args.tta)
 
     def trace(frames: np.ndarray) -> Tensors:
-        from reelkind.core.specs import classify_ensemble
-
-        return triton.trace(classify_ensemble(bundles, name, args.views), frames)
+        return triton.trace(classify_ensemble(bundles, name, **_TTA[args.tta]), frames)
 
     def ask(frames: np.ndarray) -> Tensors:
         prediction = client.classify_frames(frames[0])
@@ -145,5 +202,14 @@ def _server(args: argparse.Namespace) -> Iterator[str | None]:
         return
     from ._embedded import embedded_server
 
-    with embedded_server(args.bundle) as server:
+    with embedded_server(args.bundle, ensembles=_needed(args)) as server:
         yield server.url
+
+
+def _needed(args: argparse.Namespace) -> list[str] | None:
+    from reelkind.core.bundle import load
+    from reelkind.core.specs import ALL_MEMBERS, classify_name
+
+    if args.every_ensemble:
+        return None
+    return [classify_name(ALL_MEMBERS if len(args.bundle) > 1 else load(args.bundle[0]).name, args.tta)]

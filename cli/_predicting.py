@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ class Answer:
     """What one member makes of one file.
 
     Attributes:
-        logits: float32 [V, K].
+        logits: float32 [P, K]; the first pass is the plain one.
         features: float32 [D], mean of the first view's frame features.
     """
 
@@ -44,21 +45,22 @@ class Member:
         folder: the bundle's.
         decoder: shared by the members.
         cache: folder of kept answers, named by weights and by the file's content.
-        views: key of ``core.specs.VIEWS``.
+        tta: whether with all views and orders of time, see ``core.specs.TTA``.
 
     Raises:
         ReelkindError: if there is no such bundle, or its graphs are missing.
     """
 
-    def __init__(self, folder: Path, decoder: Decoder, cache: Path, views: str) -> None:
-        from reelkind.core.specs import VIEWS
+    def __init__(self, folder: Path, decoder: Decoder, cache: Path, tta: bool) -> None:
+        from reelkind.core.specs import MAX_PASSES, TEMPORAL_VIEWS, VIEWS
         from reelkind.export.reference import OnnxPipeline
 
-        self._pipeline = OnnxPipeline(folder, views=views)
+        self._pipeline = OnnxPipeline(folder, views="tta" if tta else "single", temporal=tta)
         (self.bundle,) = self._pipeline.members
         self._decoder = decoder
-        self._num_views = len(VIEWS[views])
-        read = f"{self.bundle.num_frames}x{self.bundle.backbone.frame_size_px}_v{CONTRACT_VERSION}"
+        self._num_passes = MAX_PASSES if tta else 1
+        passes = zlib.crc32(repr((VIEWS, TEMPORAL_VIEWS)).encode())
+        read = f"{self.bundle.num_frames}x{self.bundle.backbone.frame_size_px}_v{CONTRACT_VERSION}_{passes:08x}"
         self._cache = cache / f"{self.bundle.name}_{weights_hash(self.bundle)[:16]}_{read}"
 
     def answer(self, path: Path) -> Answer:
@@ -75,10 +77,10 @@ class Member:
         except OSError as error:
             raise VideoError(path, f"cannot be read: {error.strerror or error}") from error
         known = _load(kept)
-        if known is None or len(known.logits) < self._num_views:
+        if known is None or len(known.logits) < self._num_passes:
             known = self._predict(path)
             _store(kept, known)
-        return Answer(known.logits[: self._num_views], known.features)
+        return Answer(known.logits[: self._num_passes], known.features)
 
     def _predict(self, path: Path) -> Answer:
         bundle = self.bundle

@@ -22,6 +22,8 @@ BAR_CELLS = 10
 BAR_DELAY_S = 1.0  # shorter work needs no progress bar
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 UNTRAINED = " (untrained)"
+UNSURE = "?"  # in the place of a label
+_TIMINGS = ("decode_ms", "infer_ms", "total_ms")
 _MAX_PATH_SHARE = 0.5  # of the terminal's width
 
 
@@ -34,12 +36,10 @@ class Report(Protocol):
 
 
 def make(args: argparse.Namespace, inputs: Any, info: ServerInfo) -> Report:
-    """The report asked for; says on stderr if the model is untrained."""
-    if not info.model.trained:
-        print(
-            f"reelkind: the model {', '.join(info.model.members)} is UNTRAINED: its labels mean nothing",
-            file=sys.stderr,
-        )
+    """The report asked for; says on stderr which members are untrained."""
+    if info.model.untrained:
+        names = ", ".join(info.model.untrained)
+        print(f"reelkind: of random weights, UNTRAINED: {names}; labels mean nothing", file=sys.stderr)
     if args.jsonl:
         return JsonLines(args.attention)
     if args.csv:
@@ -48,15 +48,16 @@ def make(args: argparse.Namespace, inputs: Any, info: ServerInfo) -> Report:
 
 
 class JsonLines:
-    """One object a video; ``label`` is null and ``error`` a sentence where there is no answer."""
+    """One object a video; ``label`` is null where there is no answer (``error``) or no certain one (``reason``)."""
 
     def __init__(self, attention: bool) -> None:
         self._attention = attention
 
     def add(self, answer: Answer) -> None:
         if isinstance(answer, Failure):
-            raw = dict.fromkeys(("path", "label", "confidence", "scores", "error", "timings_ms", "model"))
-            raw.update(path=answer.path, error=reason(answer))
+            keys = ("path", "label", "confidence", "reason", "scores", "error", "timings_ms", "model", "from_cache")
+            raw = dict.fromkeys(keys)
+            raw.update(path=answer.path, error=why_none(answer))
         else:
             raw = {**answer.to_dict(attention=self._attention), "error": None}
         print(json.dumps(raw), flush=True)  # ASCII, so that any file name survives
@@ -66,22 +67,26 @@ class Csv:
     """A header, then one row a video."""
 
     def __init__(self, info: ServerInfo) -> None:
-        self._classes = info.classes
-        self._writer = csv.writer(sys.stdout, lineterminator="\n")
-        timings = ("decode_ms", "infer_ms", "total_ms")
-        self._writer.writerow(
-            ["path", "label", "confidence", *self._classes, "error", *timings, "ensemble", "members", "trained"]
-        )
+        columns = ["path", "label", "confidence", *info.classes, "reason", "error", *_TIMINGS]
+        columns += ["ensemble", "members", "untrained"]
+        self._writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+        self._writer.writeheader()
 
     def add(self, answer: Answer) -> None:
         if isinstance(answer, Failure):
-            empty = [""] * len(self._classes)
-            row = [answer.path, "", "", *empty, reason(answer), "", "", "", "", "", ""]
+            row = {"path": answer.path, "error": why_none(answer)}
         else:
-            scores = [f"{answer.scores[name]:.6f}" for name in self._classes]
-            timings = [f"{answer.timings_ms[name]:.1f}" for name in ("decode", "infer", "total")]
-            model = [answer.model.ensemble, "+".join(answer.model.members), str(answer.model.trained).lower()]
-            row = [answer.path or "", answer.label, f"{answer.confidence:.6f}", *scores, "", *timings, *model]
+            row = {
+                "path": answer.path or "",
+                "label": answer.label or "",
+                "confidence": f"{answer.confidence:.6f}",
+                **{name: f"{score:.6f}" for name, score in answer.scores.items()},
+                "reason": answer.reason or "",
+                **{f"{name}_ms": f"{duration:.1f}" for name, duration in answer.timings_ms.items()},
+                "ensemble": answer.model.ensemble,
+                "members": "+".join(answer.model.members),
+                "untrained": "+".join(answer.model.untrained),
+            }
         self._writer.writerow(row)
         sys.stdout.flush()
 
@@ -102,11 +107,14 @@ class Table:
             self._begun = True
             self._line("VIDEO", "LABEL", f"{'CONFIDENCE':18}    DECODE     INFER")
         if isinstance(answer, Failure):
-            self._line(answer.path, "-", printable(reason(answer)))
+            self._line(answer.path, "-", printable(why_none(answer)))
             return
-        label = answer.label + ("" if answer.model.trained else UNTRAINED)
+        label = (answer.label or UNSURE) + ("" if answer.model.trained else UNTRAINED)
         times = f"{answer.timings_ms['decode']:6.0f} ms  {answer.timings_ms['infer']:5.0f} ms"
-        others = "".join(f"  {name} {score:.1%}" for name, score in answer.top(self._top_k)[1:])
+        likeliest = answer.top(self._top_k)[0 if answer.label is None else 1 :]  # what the label does not say
+        others = "".join(f"  {name} {score:.1%}" for name, score in likeliest)
+        others += f"  {answer.reason}" if answer.reason else ""
+        others += "  from cache" if answer.from_cache else ""
         self._line(answer.path or "", label, f"{answer.confidence:6.1%} {bar(answer.confidence)}  {times}{others}")
 
     def _line(self, path: str, label: str, rest: str) -> None:
@@ -116,7 +124,7 @@ class Table:
         print(f"{path:{self._width}}  {label:{self._label_width}}  {rest}", flush=True)
 
 
-def reason(failure: Failure) -> str:
+def why_none(failure: Failure) -> str:
     """Why, without the path, which has a column of its own."""
     return str(getattr(failure.error, "reason", failure.error))
 

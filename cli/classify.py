@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from ._arguments import positive, seconds
+from . import _connecting
+from ._arguments import positive
 
 if TYPE_CHECKING:
-    from reelkind.client import Client, Decoder
+    from reelkind.client import Client, FeatureCache
 
     from ._report import Answer
 
 EXIT_FAILED = 1
-URL_VARIABLE = "REELKIND_URL"
 
 _DESCRIPTION = """\
 Tell what kind of picture each video is: animation, gaming, natural or flat.
@@ -35,32 +34,31 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "paths", nargs="+", metavar="PATH", help="video or picture file; folder, searched to any depth; - for stdin"
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="video, picture or features file; folder, searched to any depth for videos; - for stdin",
     )
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--jsonl", action="store_true", help="one JSON object a video")
     shape.add_argument("--csv", action="store_true", help="a header, then one row a video")
     parser.add_argument("--top-k", type=positive, default=1, metavar="N", help="show the N likeliest classes (table)")
     parser.add_argument("--attention", action="store_true", help="add each frame's weight and time (--jsonl)")
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument(
-        "--url",
-        metavar="HOST:PORT",
-        help=f"gRPC address of the server (default: ${URL_VARIABLE}, else 127.0.0.1:8001, else one for this run)",
-    )
-    where.add_argument("--bundle", metavar="DIR", help="serve this bundle for this run")
-    parser.add_argument("--ensemble", metavar="NAME", help="model on the server (default: classify)")
-    parser.add_argument("--timeout", type=seconds, metavar="S", help="seconds an answer may take (default: 30)")
+    _connecting.add_arguments(parser)
+    _connecting.add_abstaining(parser)
+    _connecting.add_decoding(parser)
     parser.add_argument(
-        "--decode-timeout", type=seconds, metavar="S", help="seconds decoding a file may take (default: 120)"
+        "--cache", action="store_true", help="keep features of videos, and start from them where they are known"
     )
-    parser.add_argument("--jobs", type=positive, metavar="N", help="decoding processes (default: one a CPU)")
+    parser.add_argument("--cache-dir", metavar="DIR", help="... in this folder (default: the user's cache)")
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Classify everything named; see the description of the command."""
+    from reelkind.core.specs import classify_features_name, classify_name, features_name
+
     from . import _inputs, _report
 
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
@@ -68,8 +66,9 @@ def run(args: argparse.Namespace) -> int:
     # A list is needed for the table's width and the bar's total; one from a pipe may be endless.
     inputs: Iterable[_inputs.Input] = items if _inputs.STDIN in args.paths else list(items)
     with ExitStack() as stack:
-        client = _connect(args, stack, _decoder(args, stack))
-        report = _report.make(args, inputs, client.server_info)
+        needs = (classify_name, features_name, classify_features_name)
+        client = _connecting.connect(args, stack, _connecting.decoder(args, stack), needs=needs, cache=_cache(args))
+        report = _report.make(args, inputs, client.server_info())
         return _print_all(report, _answers(client, inputs, args.jobs), inputs, args)
 
 
@@ -88,9 +87,9 @@ def _print_all(report: Any, answers: Iterable[Answer], inputs: Any, args: argpar
                 report.add(answer)
             progress.advance()
     if not num_answers:
-        _say("no paths on standard input")
+        _connecting.say("no paths on standard input")
     elif num_failed and num_answers > 1:
-        _say(f"{num_failed} of {num_answers} without an answer")
+        _connecting.say(f"{num_failed} of {num_answers} without an answer")
     return EXIT_FAILED if num_failed else 0
 
 
@@ -122,41 +121,7 @@ def _answers(client: Client, inputs: Iterable[Any], jobs: int | None) -> Iterato
         yield problems.popleft()[1]
 
 
-def _decoder(args: argparse.Namespace, stack: ExitStack) -> Decoder:
-    from reelkind.client import ProcessDecoder
-    from reelkind.client.decoding import DECODE_TIMEOUT_S
+def _cache(args: argparse.Namespace) -> FeatureCache | None:
+    from reelkind.client import FeatureCache
 
-    return stack.enter_context(ProcessDecoder(args.jobs, timeout_s=args.decode_timeout or DECODE_TIMEOUT_S))
-
-
-def _connect(args: argparse.Namespace, stack: ExitStack, decoder: Decoder) -> Client:
-    """The server named, else the one at the default address, else one started for this run.
-
-    Raises:
-        ClientError: if a server was named and does not answer; no other is put in its place.
-    """
-    from reelkind.client import DEFAULT_URL, Client, ServerUnavailable
-    from reelkind.core.specs import DEFAULT_ENSEMBLE
-
-    options: dict[str, Any] = {"ensemble": args.ensemble or DEFAULT_ENSEMBLE, "decoder": decoder}
-    if args.timeout is not None:
-        options["timeout_s"] = args.timeout
-    named = args.url or os.environ.get(URL_VARIABLE)
-    if named and not args.bundle:
-        return stack.enter_context(Client(named, **options))
-    if not args.bundle:
-        client = stack.enter_context(Client(DEFAULT_URL, **options))
-        try:
-            _ = client.server_info
-        except ServerUnavailable:
-            _say(f"no server at {DEFAULT_URL}: starting one for this run (`reelkind serve` keeps one running)")
-        else:
-            return client
-    from ._embedded import embedded_server
-
-    server = stack.enter_context(embedded_server([args.bundle] if args.bundle else (), progress=_say))
-    return stack.enter_context(Client(server.url, **options))
-
-
-def _say(sentence: str) -> None:
-    print(f"reelkind: {sentence}", file=sys.stderr)
+    return FeatureCache(args.cache_dir) if args.cache or args.cache_dir else None

@@ -49,7 +49,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FOLDER", help="of the report; an old one is replaced"
     )
-    parser.add_argument("--tta", action="store_true", help="also mirrored, and the mean of both views")
+    parser.add_argument("--tta", action="store_true", help="also with test-time augmentation, fast and full")
     parser.add_argument("--shortcuts", action="store_true", help="also on damaged copies of every file (slow)")
     parser.add_argument("--baselines", action="store_true", help="also simple classifiers, trained on split train")
     parser.add_argument(

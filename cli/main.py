@@ -13,13 +13,13 @@ from typing import NoReturn
 
 from reelkind.core.errors import ReelkindError
 
-from . import classify, dataset, evaluate, export, plan, serve, train
+from . import classify, dataset, evaluate, export, features, plan, promote, serve, timeline, train
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
-_SUBCOMMANDS = (classify, serve, dataset, train, evaluate, export, plan)
+_SUBCOMMANDS = (classify, timeline, features, serve, promote, dataset, train, evaluate, export, plan)
 # What a subcommand's imports need.
 _EXTRAS = {
     "dataset": "train,export",
@@ -27,6 +27,7 @@ _EXTRAS = {
     "evaluate": "train,export",
     "export": "export",
     "plan": "export",
+    "promote": "export",
 }
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand: results to stdout, talk to stderr; 0 ok, 1 failed, 2 usage."""
     _open_closed_streams()
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it would talk about what becomes an error of ours
     signal.signal(signal.SIGTERM, _exit)
     args = build_parser().parse_args(argv)
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(args.verbose, 2)]

@@ -16,12 +16,14 @@ from reelkind.core import bundle
 
 from ._arguments import positive
 from ._embedded import build_repository, default_bundle
+from ._server_options import add_option_arguments, prepare_response_cache, server_options
 
 if TYPE_CHECKING:
     from reelkind.serving.server import TritonServer
 
 EXIT_OK, EXIT_FAILED = 0, 1
 FLAVOURS = ("auto", "python", "onnxruntime", "tensorrt")
+_NUM_NAMED = 3  # ensembles in the line that says ready
 _PORT_HELP = "0 picks a free one (default: %(default)s)"
 
 
@@ -54,6 +56,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--threads", type=positive, metavar="N", help="CPU threads inside one operator (default: all cores)"
     )
+    add_option_arguments(parser)
     parser.add_argument("--log-file", type=Path, metavar="FILE", help="append tritonserver's own output to this file")
     parser.add_argument("--prepare", action="store_true", help="only make the embedded server's environment, then exit")
     parser.set_defaults(run=run)
@@ -77,17 +80,20 @@ def _serve(args: argparse.Namespace) -> int:
     from reelkind.serving.errors import ServingError
     from reelkind.serving.runtime import find_runtime
     from reelkind.serving.server import TritonServer
+    from reelkind.serving.state import announced
 
-    folders = args.bundle or [default_bundle()]
+    options = server_options(args)  # what is wrong with files is said before a server is downloaded
+    bundles = {}
     if args.repository is None:
-        for folder in folders:
-            bundle.load(folder)  # a wrong folder is said before a server is downloaded
+        bundles = {bundle.load(folder).name: folder for folder in args.bundle or [default_bundle()]}
     runtime = find_runtime(_say)
     repository, owned = args.repository, []
     if repository is None:
+        folders = args.bundle or [default_bundle()]
         repository = build_repository(folders, runtime, flavour=args.flavour, num_threads=args.threads)
         owned = [repository]
     try:
+        prepare_response_cache(args, repository)
         server = TritonServer(
             repository,
             runtime=runtime,
@@ -97,9 +103,10 @@ def _serve(args: argparse.Namespace) -> int:
             metrics_port=args.metrics_port,
             log_file=args.log_file,
             owned=owned,
+            options=options,
         )
-        with server:
-            if server.addresses.exposed:
+        with server, announced(server, bundles):
+            if server.addresses.exposed and not args.tls_client_ca:
                 _say(f"warning: other machines can reach {args.host}, and there is no authentication")
             print(_ready_line(server), flush=True)
             try:
@@ -120,9 +127,11 @@ def _ready_line(server: TritonServer) -> str:
         members.update(dict.fromkeys(filter(None, parameters.get("members", "").split(","))))
         trained.add(parameters.get("trained", "unknown"))
     state = "UNTRAINED: answers mean nothing" if "false" in trained else "trained" if trained == {"true"} else "unknown"
+    named, others = server.ensembles[:_NUM_NAMED], server.ensembles[_NUM_NAMED:]
+    more = f" and {len(others)} more" if others else ""
     return (
         f"ready: grpc {server.url}, http {server.http_url.removeprefix('http://')}, "
-        f"ensembles {', '.join(server.ensembles)}, members {', '.join(members) or 'unnamed'} ({state})"
+        f"ensembles {', '.join(named)}{more}, members {', '.join(members) or 'unnamed'} ({state})"
     )
 
 

@@ -1,4 +1,4 @@
-"""Thin gRPC client: a path, bytes or frames in, a ``Prediction`` out.
+"""Thin client: a path, bytes, frames or features in, a ``Prediction`` out; a long video in, a ``Timeline`` out.
 
 >>> from reelkind.client import Client
 >>> with Client("127.0.0.1:8001") as client:
@@ -8,14 +8,17 @@ natural 0.93
 """
 
 from reelkind.core.errors import ReelkindError, VideoError
+from reelkind.core.features import Features, FeaturesError
 
+from ._address import Tls
 from ._async_client import AsyncClient
-from ._calls import DEFAULT_URL
+from ._cache import FeatureCache
 from ._client import Client
 from ._errors import (
     AccessDenied,
     ClientError,
     ContractMismatch,
+    InvalidOption,
     InvalidUrl,
     ModelUnavailable,
     RequestCancelled,
@@ -25,9 +28,12 @@ from ._errors import (
     ServerBusy,
     ServerFailed,
     ServerUnavailable,
+    TlsFailed,
 )
+from ._handshake import ServerInfo
 from ._prediction import Failure, ModelInfo, Prediction
-from ._wire import ServerInfo
+from ._session import DEFAULT_URL
+from ._timeline import Segment, Timeline, Window
 from .decoding import Decoder, InlineDecoder, ProcessDecoder
 
 __all__ = [
@@ -39,7 +45,11 @@ __all__ = [
     "ContractMismatch",
     "Decoder",
     "Failure",
+    "FeatureCache",
+    "Features",
+    "FeaturesError",
     "InlineDecoder",
+    "InvalidOption",
     "InvalidUrl",
     "ModelInfo",
     "ModelUnavailable",
@@ -50,9 +60,14 @@ __all__ = [
     "RequestRejected",
     "RequestTimeout",
     "RequestTooLarge",
+    "Segment",
     "ServerBusy",
     "ServerFailed",
     "ServerInfo",
     "ServerUnavailable",
+    "Timeline",
+    "Tls",
+    "TlsFailed",
     "VideoError",
+    "Window",
 ]

@@ -4,112 +4,165 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy.typing as npt
-from grpc.aio import UsageError
-from tritonclient.grpc import aio as triton
-from tritonclient.utils import InferenceServerException
 
 from reelkind.core.errors import ReelkindError
+from reelkind.core.features import Features, Recipe
+from reelkind.core.specs import classify_name
 
-from . import _calls, _wire
-from ._errors import ClientError, RequestCancelled, ServerUnavailable, from_triton
+from . import _features, _session, _stream
+from ._address import Tls
+from ._cache import FeatureCache
+from ._handshake import ServerInfo
+from ._in_memory import Data
 from ._prediction import Failure, Prediction
-from ._retry import Patience
-from .decoding import Decoder, InlineDecoder
+from ._session import Choice, Session, StrPath
+from ._stream import Progress
+from ._timeline import Event, Timeline
+from .decoding import Decoder
 
 T = TypeVar("T")
 
 
 class AsyncClient:
-    """``Client`` for asyncio; arguments, answers and errors are the same. Make it inside a running event loop.
-
-    Frames always go by the wire, so there is no ``shared_memory``.
-    """
+    """``Client`` for asyncio; arguments, answers and errors are the same. Make it inside a running event loop."""
 
     def __init__(
         self,
-        url: str = _calls.DEFAULT_URL,
+        url: str = _session.DEFAULT_URL,
         *,
-        ensemble: str = _calls.DEFAULT_ENSEMBLE_NAME,
-        timeout_s: float = _calls.TIMEOUT_S,
-        retry_s: float = _calls.RETRY_S,
+        member: str | None = None,
+        tta: str = "off",
+        timeout_s: float = _session.TIMEOUT_S,
+        retry_s: float = _session.RETRY_S,
         decoder: Decoder | None = None,
         headers: Mapping[str, str] | None = None,
+        tls: bool | Tls = False,
+        abstain: bool | float = False,
+        shared_memory: bool = True,
+        cache: FeatureCache | None = None,
     ) -> None:
-        self.url = _wire.check_url(url)
-        self.ensemble = _wire.check_model_name(ensemble)
-        self._timeout_s = timeout_s
-        self._retry_s = retry_s
-        self._decoder: Decoder = InlineDecoder() if decoder is None else decoder
-        self._headers = dict(headers or {})
-        self._triton = triton.InferenceServerClient(self.url, channel_args=_wire.channel_args(self.url))
-        self._info: _wire.ServerInfo | None = None
-        self._connected = False
-        self._lock = asyncio.Lock()
+        self.url = url
+        self._cache = cache
+        self._session = Session(
+            url,
+            blocking=False,
+            member=member,
+            tta=tta,
+            timeout_s=timeout_s,
+            retry_s=retry_s,
+            decoder=decoder,
+            headers=headers,
+            tls=tls,
+            abstain=abstain,
+            shared_memory=shared_memory,
+        )
 
-    async def server_info(self) -> _wire.ServerInfo:
+    async def server_info(self, *, member: str | None = None, tta: str | None = None) -> ServerInfo:
         """As ``Client.server_info``."""
-        async with self._lock:
-            if self._info is None:
-                timeout_s = min(self._timeout_s, _calls.PROBE_TIMEOUT_S)
-                response = await self._call(self._triton.get_model_config, timeout_s, model_name=self.ensemble)
-                self._info = _wire.read_config(response.config, self.url)
-            return self._info
+        return await self._session.info(classify_name(*self._session.choose(member, tta)))
 
     async def is_ready(self) -> bool:
         """As ``Client.is_ready``."""
-        probe = {"headers": self._headers, "client_timeout": _calls.PROBE_TIMEOUT_S}
-        try:
-            ready = await self._triton.is_server_ready(**probe)
-            return bool(ready and await self._triton.is_model_ready(self.ensemble, **probe))
-        except InferenceServerException:
-            return False
+        return await self._session.is_ready()
 
     async def wait_until_ready(self, timeout_s: float = 60.0) -> None:
         """As ``Client.wait_until_ready``."""
-        deadline = time.monotonic() + timeout_s
-        while not await self.is_ready():
-            if time.monotonic() > deadline:
-                raise ServerUnavailable(f"{self.ensemble!r} at {self.url} is not ready after {timeout_s:g} s")
-            await asyncio.sleep(_calls.READY_PAUSE_S)
+        await self._session.wait_until_ready(timeout_s)
 
-    async def classify(self, path: _calls.StrPath) -> Prediction:
+    async def classify(self, path: StrPath, *, member: str | None = None, tta: str | None = None) -> Prediction:
         """As ``Client.classify``; decoding does not block the event loop."""
-        info = await self.server_info()
-        decoded = await asyncio.to_thread(
-            self._decoder.decode, path, num_frames=info.num_frames, size_px=info.frame_size_px
-        )
-        return cast(Prediction, await self._infer(_calls.Call.of(decoded, info, os.fspath(path))))
+        return await _features.classify(self._session, self._cache, path, self._session.choose(member, tta))
 
-    async def classify_bytes(self, data: _calls.Data, name: str = _calls.BYTES_NAME) -> Prediction:
+    async def classify_bytes(
+        self, data: Data, name: str = _session.BYTES_NAME, *, member: str | None = None, tta: str | None = None
+    ) -> Prediction:
         """As ``Client.classify_bytes``."""
-        info = await self.server_info()
-        decoded = await asyncio.to_thread(_calls.decode_data, self._decoder, data, info, name)
-        return cast(Prediction, await self._infer(_calls.Call.of(decoded, info, name)))
+        choice = self._session.choose(member, tta)
+        return await _features.classify_bytes(self._session, self._cache, data, choice, name)
 
     async def classify_frames(
-        self, frames: npt.ArrayLike, times_ms: npt.ArrayLike | None = None
+        self,
+        frames: npt.ArrayLike,
+        times_ms: npt.ArrayLike | None = None,
+        *,
+        member: str | None = None,
+        tta: str | None = None,
     ) -> Prediction | Sequence[Prediction]:
         """As ``Client.classify_frames``."""
-        return await self._infer(_calls.Call(frames, await self.server_info(), times_ms=times_ms))
+        return await self._session.classify_frames(frames, times_ms, self._session.choose(member, tta))
+
+    async def extract_features(
+        self,
+        path: StrPath,
+        *,
+        rate: float | None = None,
+        progress: Progress | None = None,
+        member: str | None = None,
+        tta: str | None = None,
+    ) -> Features:
+        """As ``Client.extract_features``."""
+        choice = self._session.choose(member, tta)
+        if rate is None:
+            return await _features.extract_clip(self._session, path, choice)
+        return await _stream.extract_stream(self._session, path, choice, rate, progress, _spawn)
+
+    async def features_recipe(
+        self, *, rate: float | None = None, member: str | None = None, tta: str | None = None
+    ) -> Recipe:
+        """As ``Client.features_recipe``."""
+        return await _features.server_recipe(self._session, self._session.choose(member, tta), rate)
+
+    async def classify_features(
+        self, features: Features, *, name: str = _features.NAME, member: str | None = None, tta: str | None = None
+    ) -> Prediction:
+        """As ``Client.classify_features``."""
+        return await _features.classify_features(self._session, features, self._session.choose(member, tta), name)
+
+    async def timeline(
+        self, path: StrPath, *, rate: float | None = None, member: str | None = None, tta: str | None = None
+    ) -> Timeline:
+        """As ``Client.timeline``."""
+        async for event in self.stream_timeline(path, rate=rate, member=member, tta=tta):
+            if isinstance(event, Timeline):
+                return event
+        raise AssertionError("a timeline ends with itself")
+
+    def stream_timeline(
+        self,
+        path: StrPath,
+        *,
+        rate: float | None = None,
+        progress: Progress | None = None,
+        member: str | None = None,
+        tta: str | None = None,
+    ) -> AsyncGenerator[Event, None]:
+        """As ``Client.stream_timeline``."""
+        return _stream.timeline(self._session, path, self._session.choose(member, tta), rate, progress, _spawn)
 
     async def classify_many(
-        self, paths: Iterable[_calls.StrPath], *, concurrency: int | None = None, ordered: bool = True
+        self,
+        paths: Iterable[StrPath],
+        *,
+        concurrency: int | None = None,
+        ordered: bool = True,
+        member: str | None = None,
+        tta: str | None = None,
     ) -> AsyncIterator[Prediction | Failure]:
         """As ``Client.classify_many``."""
-        limit = _calls.in_flight(self._decoder, concurrency)
-        await self.server_info()  # a wrong address is one error, not one a file
+        limit = self._session.in_flight(concurrency)
+        choice = self._session.choose(member, tta)
+        await self._session.check(choice)  # a wrong address is one error, not one a file
         places = asyncio.Semaphore(limit)
         waiting: deque[asyncio.Task[Prediction | Failure]] = deque()
         try:
             for path in paths:
-                waiting.append(asyncio.create_task(self._attempt(path, places)))
+                waiting.append(asyncio.create_task(self._attempt(path, choice, places)))
                 while len(waiting) >= 2 * limit:  # finished ones may queue behind a slow one
                     yield await _next(waiting, ordered)
             while waiting:
@@ -120,8 +173,8 @@ class AsyncClient:
             await asyncio.gather(*waiting, return_exceptions=True)
 
     async def close(self) -> None:
-        """Close the connection."""
-        await self._triton.close()
+        """As ``Client.close``."""
+        await self._session.close()
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -131,36 +184,12 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
-    async def _attempt(self, path: _calls.StrPath, places: asyncio.Semaphore) -> Prediction | Failure:
+    async def _attempt(self, path: StrPath, choice: Choice, places: asyncio.Semaphore) -> Prediction | Failure:
         async with places:
             try:
-                return await self.classify(path)
+                return await _features.classify(self._session, self._cache, path, choice)
             except ReelkindError as error:
                 return Failure(os.fspath(path), error)
-
-    async def _infer(self, call: _calls.Call) -> Prediction | Sequence[Prediction]:
-        result = await self._call(self._triton.infer, self._timeout_s, model_name=self.ensemble, **call.request)
-        return call.finish(result)
-
-    async def _call(self, method: Callable[..., Awaitable[T]], timeout_s: float, **arguments: Any) -> T:
-        patience = Patience(timeout_s, self._retry_s)
-        while True:
-            remaining_s = patience.remaining_s()
-            try:
-                result = await method(headers=self._headers, client_timeout=remaining_s, **arguments)
-            except InferenceServerException as error:
-                failure: ClientError = from_triton(error, self.url)
-            except UsageError as error:  # the channel was closed
-                raise RequestCancelled(f"the client of {self.url} is closed") from error
-            else:
-                self._connected = True
-                return result
-            pause_s = patience.pause_s(failure, connected=self._connected)
-            if pause_s is None:
-                if isinstance(failure, ServerUnavailable):
-                    self._connected = False
-                raise failure
-            await asyncio.sleep(pause_s)
 
 
 async def _next(waiting: deque[asyncio.Task[Prediction | Failure]], ordered: bool) -> Prediction | Failure:
@@ -172,3 +201,9 @@ async def _next(waiting: deque[asyncio.Task[Prediction | Failure]], ordered: boo
     answer = await first  # stays in ``waiting`` until it is there, so that it is cancelled with the rest
     waiting.remove(first)
     return answer
+
+
+def _spawn(make: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
+    task = asyncio.create_task(make())
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever gave it up asks no more
+    return task

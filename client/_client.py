@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import os
-import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar, cast
 
 import numpy.typing as npt
-from tritonclient import grpc as triton
-from tritonclient.utils import InferenceServerException
 
 from reelkind.core.errors import ReelkindError
+from reelkind.core.features import Features, Recipe
+from reelkind.core.specs import classify_name
 
-from . import _calls, _shared_memory, _wire
-from ._errors import ClientError, RequestCancelled, ServerUnavailable, from_triton
+from . import _features, _session, _stream
+from ._address import Tls
+from ._cache import FeatureCache
+from ._handshake import ServerInfo
+from ._in_memory import Data
 from ._prediction import Failure, Prediction
-from ._retry import Patience
-from .decoding import Decoder, InlineDecoder
-
-T = TypeVar("T")
+from ._session import Choice, Session, StrPath
+from ._stream import IN_FLIGHT, Progress
+from ._threads import Threads, iterate, run_many
+from ._timeline import Event, Timeline
+from ._transport import finish
+from .decoding import Decoder
 
 
 class Client:
@@ -33,102 +34,113 @@ class Client:
     ...     print(client.classify("holiday.mp4").label)
     natural
 
+    ``member`` and ``tta`` may also be given with each call, for that call; None means the client's own.
+
     Args:
-        url: ``host:port`` of the server's gRPC port.
-        ensemble: which model, e.g. ``"classify_tta"``.
+        url: ``host:port`` of the server's gRPC port; ``http://host:port`` or ``https://host:port`` for HTTP.
+        member: who answers: a member's name, ``"ensemble"`` for all of them; None for the server's default member.
+        tta: test-time augmentation: ``"off"``; ``"fast"`` looks at the frames' features in several orders, at next to
+            no cost; ``"full"`` looks at each frame in several ways too, which costs a pass of the network each.
         timeout_s: deadline of one call, retries included, decoding not.
-        retry_s: how long a passing failure (full queue, model being restarted, a server that answered before) is
-            tried again; 0 for never.
+        retry_s: how long what is unavailable for the moment (full queue, model being restarted, a server that answered
+            before) is tried again; 0 for never.
         decoder: how files are decoded; by default in this process. The caller closes it.
         headers: sent with every request, e.g. for a proxy that authenticates.
+        tls: True to encrypt gRPC and trust the well-known authorities, or files to use; HTTP is encrypted by its URL.
+        abstain: whether to give no label below the confidence that the server names, or below this one.
         shared_memory: whether a server on this machine gets the frames through shared memory: about a third of the
-            the CPU time; where it cannot, they go by the wire.
+            CPU time; where it cannot, they go by the wire.
+        cache: features of files seen before: classifying such a file again, even as another one, costs next to nothing.
+
+    Raises:
+        InvalidOption: if one of these is of no use.
+        TlsFailed: if the files of ``tls`` are of no use.
     """
 
     def __init__(
         self,
-        url: str = _calls.DEFAULT_URL,
+        url: str = _session.DEFAULT_URL,
         *,
-        ensemble: str = _calls.DEFAULT_ENSEMBLE_NAME,
-        timeout_s: float = _calls.TIMEOUT_S,
-        retry_s: float = _calls.RETRY_S,
+        member: str | None = None,
+        tta: str = "off",
+        timeout_s: float = _session.TIMEOUT_S,
+        retry_s: float = _session.RETRY_S,
         decoder: Decoder | None = None,
         headers: Mapping[str, str] | None = None,
+        tls: bool | Tls = False,
+        abstain: bool | float = False,
         shared_memory: bool = True,
+        cache: FeatureCache | None = None,
     ) -> None:
-        self.url = _wire.check_url(url)
-        self.ensemble = _wire.check_model_name(ensemble)
-        self._timeout_s = timeout_s
-        self._retry_s = retry_s
-        self._decoder: Decoder = InlineDecoder() if decoder is None else decoder
-        self._headers = dict(headers or {})
-        self._triton = triton.InferenceServerClient(self.url, channel_args=_wire.channel_args(self.url))
-        self._regions = _shared_memory.Regions(self._triton, self.url, self._headers)
-        if not shared_memory:
-            self._regions.stop("as the caller wants")
-        self._info: _wire.ServerInfo | None = None
-        self._connected = False
-        self._lock = threading.Lock()
+        self.url = url
+        self._cache = cache
+        self._session = Session(
+            url,
+            blocking=True,
+            member=member,
+            tta=tta,
+            timeout_s=timeout_s,
+            retry_s=retry_s,
+            decoder=decoder,
+            headers=headers,
+            tls=tls,
+            abstain=abstain,
+            shared_memory=shared_memory,
+        )
 
-    @property
-    def server_info(self) -> _wire.ServerInfo:
-        """What the server says of the ensemble; asked once.
+    def server_info(self, *, member: str | None = None, tta: str | None = None) -> ServerInfo:
+        """What the server says of the model that answers.
 
         Raises:
-            ClientError: if it does not answer, lacks the ensemble, or speaks another contract.
+            ClientError: if it does not answer, lacks the model, or speaks another contract.
         """
-        with self._lock:
-            if self._info is None:
-                timeout_s = min(self._timeout_s, _calls.PROBE_TIMEOUT_S)
-                response = self._call(self._triton.get_model_config, timeout_s, model_name=self.ensemble)
-                self._info = _wire.read_config(response.config, self.url)
-            return self._info
+        return finish(self._session.info(classify_name(*self._session.choose(member, tta))))
 
     def is_ready(self) -> bool:
         """Whether the server says that it can answer; one whose model just crashed still says so."""
-        probe = {"headers": self._headers, "client_timeout": _calls.PROBE_TIMEOUT_S}
-        try:
-            return bool(self._triton.is_server_ready(**probe) and self._triton.is_model_ready(self.ensemble, **probe))
-        except InferenceServerException:
-            return False
+        return finish(self._session.is_ready())
 
     def wait_until_ready(self, timeout_s: float = 60.0) -> None:
         """Wait for a server that is being started.
 
         Raises:
             ServerUnavailable: if it is not ready by then.
+            ClientError: if waiting cannot help, as with a wrong certificate.
         """
-        deadline = time.monotonic() + timeout_s
-        while not self.is_ready():
-            if time.monotonic() > deadline:
-                raise ServerUnavailable(f"{self.ensemble!r} at {self.url} is not ready after {timeout_s:g} s")
-            time.sleep(_calls.READY_PAUSE_S)
+        finish(self._session.wait_until_ready(timeout_s))
 
-    def classify(self, path: _calls.StrPath) -> Prediction:
-        """Decode a file and classify it.
+    def classify(self, path: StrPath, *, member: str | None = None, tta: str | None = None) -> Prediction:
+        """Decode a file and classify it, or classify the features in a ``.features.safetensors`` file.
 
         Raises:
             VideoError: if the file cannot be read as video.
+            FeaturesError: if it holds features that are damaged, or made with something else than the server has.
             ClientError: if the server does not answer.
         """
-        info = self.server_info
-        decoded = self._decoder.decode(path, num_frames=info.num_frames, size_px=info.frame_size_px)
-        return cast(Prediction, self._infer(_calls.Call.of(decoded, info, os.fspath(path))))
+        return finish(_features.classify(self._session, self._cache, path, self._session.choose(member, tta)))
 
-    def classify_bytes(self, data: _calls.Data, name: str = _calls.BYTES_NAME) -> Prediction:
+    def classify_bytes(
+        self, data: Data, name: str = _session.BYTES_NAME, *, member: str | None = None, tta: str | None = None
+    ) -> Prediction:
         """Classify a video that is in memory or in an open binary file, called ``name``; errors as ``classify``."""
-        info = self.server_info
-        decoded = _calls.decode_data(self._decoder, data, info, name)
-        return cast(Prediction, self._infer(_calls.Call.of(decoded, info, name)))
+        choice = self._session.choose(member, tta)
+        return finish(_features.classify_bytes(self._session, self._cache, data, choice, name))
 
     def classify_frames(
-        self, frames: npt.ArrayLike, times_ms: npt.ArrayLike | None = None
+        self,
+        frames: npt.ArrayLike,
+        times_ms: npt.ArrayLike | None = None,
+        *,
+        member: str | None = None,
+        tta: str | None = None,
     ) -> Prediction | Sequence[Prediction]:
         """Classify frames decoded elsewhere.
 
         Args:
             frames: uint8 RGB, one video [T, H, W, 3] or several [B, T, H, W, 3], in order of time.
             times_ms: int64 [T], when each was on screen; only passed through.
+            member: see the class.
+            tta: see the class.
 
         Returns:
             One prediction, or one a video of a batch.
@@ -137,10 +149,96 @@ class Client:
             RequestRejected: if these are no frames, or too many for one request.
             ClientError: if the server does not answer.
         """
-        return self._infer(_calls.Call(frames, self.server_info, times_ms=times_ms))
+        return finish(self._session.classify_frames(frames, times_ms, self._session.choose(member, tta)))
+
+    def extract_features(
+        self,
+        path: StrPath,
+        *,
+        rate: float | None = None,
+        progress: Progress | None = None,
+        member: str | None = None,
+        tta: str | None = None,
+    ) -> Features:
+        """Have a file's features computed, to keep them (``core.features_files.save``) and start from them later.
+
+        Args:
+            path: a video.
+            rate: None for those of a clip, for ``classify_features``; else frames a second, for ``timeline``.
+            progress: called with milliseconds decoded and milliseconds in all, if there is a rate.
+            member: see the class.
+            tta: see the class; ``"off"`` and ``"fast"`` need the same features.
+
+        Raises:
+            VideoError: if the file cannot be read as video, to its end.
+            ClientError: if the server does not answer.
+        """
+        choice = self._session.choose(member, tta)
+        if rate is None:
+            return finish(_features.extract_clip(self._session, path, choice))
+        with Threads(IN_FLIGHT) as spawn:
+            return finish(_stream.extract_stream(self._session, path, choice, rate, progress, spawn))
+
+    def features_recipe(
+        self, *, rate: float | None = None, member: str | None = None, tta: str | None = None
+    ) -> Recipe:
+        """How ``extract_features`` makes them now: features with an equal ``recipe`` need not be made again."""
+        return finish(_features.server_recipe(self._session, self._session.choose(member, tta), rate))
+
+    def classify_features(
+        self, features: Features, *, name: str = _features.NAME, member: str | None = None, tta: str | None = None
+    ) -> Prediction:
+        """Classify a clip's features, called ``name``, without the video.
+
+        Raises:
+            FeaturesError: if they were made with something else than the server has.
+            ClientError: if the server does not answer.
+        """
+        return finish(_features.classify_features(self._session, features, self._session.choose(member, tta), name))
+
+    def timeline(
+        self, path: StrPath, *, rate: float | None = None, member: str | None = None, tta: str | None = None
+    ) -> Timeline:
+        """What a video of any length shows when; arguments and errors as ``stream_timeline``."""
+        for event in self.stream_timeline(path, rate=rate, member=member, tta=tta):
+            if isinstance(event, Timeline):
+                return event
+        raise AssertionError("a timeline ends with itself")
+
+    def stream_timeline(
+        self,
+        path: StrPath,
+        *,
+        rate: float | None = None,
+        progress: Progress | None = None,
+        member: str | None = None,
+        tta: str | None = None,
+    ) -> Generator[Event, None, None]:
+        """Tell windows and segments while the rest of a video is decoded, and the whole timeline last.
+
+        Args:
+            path: a video, or a features file made with a rate.
+            rate: frames a second to look at; by default as many as make a window of ``core.timeline.WINDOW_S``.
+            progress: called with milliseconds decoded and milliseconds in all.
+            member: see the class.
+            tta: see the class.
+
+        Raises:
+            VideoError: if nothing of the file can be read; a file that is cut off has a timeline with an ``error``.
+            FeaturesError: if it holds features that are damaged, or made with something else than the server has.
+            ClientError: if the server does not answer.
+        """
+        choice = self._session.choose(member, tta)
+        return iterate(partial(_stream.timeline, self._session, path, choice, rate, progress), IN_FLIGHT)
 
     def classify_many(
-        self, paths: Iterable[_calls.StrPath], *, concurrency: int | None = None, ordered: bool = True
+        self,
+        paths: Iterable[StrPath],
+        *,
+        concurrency: int | None = None,
+        ordered: bool = True,
+        member: str | None = None,
+        tta: str | None = None,
     ) -> Iterator[Prediction | Failure]:
         """Classify any number of files, several at a time; one that fails does not end the run.
 
@@ -150,18 +248,20 @@ class Client:
             paths: files.
             concurrency: files in flight; by default two more than the decoder has workers.
             ordered: answer in the order of ``paths``, or as each is ready.
+            member: see the class.
+            tta: see the class.
 
         Raises:
             ClientError: before the first answer, if there is no server to ask.
         """
-        limit = _calls.in_flight(self._decoder, concurrency)
-        _ = self.server_info  # a wrong address is one error, not one a file
-        return self._stream(paths, limit, ordered)
+        limit = self._session.in_flight(concurrency)
+        choice = self._session.choose(member, tta)
+        finish(self._session.check(choice))  # a wrong address is one error, not one a file
+        return run_many(partial(self._attempt, choice), paths, limit, ordered=ordered)
 
     def close(self) -> None:
         """Close the connection; calls under way end with ``RequestCancelled``."""
-        self._regions.close()
-        self._triton.close()
+        finish(self._session.close())
 
     def __enter__(self) -> Client:
         return self
@@ -171,54 +271,8 @@ class Client:
     ) -> None:
         self.close()
 
-    def _stream(self, paths: Iterable[_calls.StrPath], limit: int, ordered: bool) -> Iterator[Prediction | Failure]:
-        pool = ThreadPoolExecutor(limit, thread_name_prefix="reelkind")
-        waiting: deque[Future[Prediction | Failure]] = deque()
+    def _attempt(self, choice: Choice, path: StrPath) -> Prediction | Failure:
         try:
-            for path in paths:
-                waiting.append(pool.submit(self._attempt, path))
-                while len(waiting) >= 2 * limit:  # finished ones may queue behind a slow one
-                    yield _next(waiting, ordered)
-                while waiting and ordered and waiting[0].done():
-                    yield waiting.popleft().result()
-            while waiting:
-                yield _next(waiting, ordered)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-    def _attempt(self, path: _calls.StrPath) -> Prediction | Failure:
-        try:
-            return self.classify(path)
+            return finish(_features.classify(self._session, self._cache, path, choice))
         except ReelkindError as error:
             return Failure(os.fspath(path), error)
-
-    def _infer(self, call: _calls.Call) -> Prediction | Sequence[Prediction]:
-        with self._regions.lend(call) as loan:
-            result = self._call(loan.infer, self._timeout_s, model_name=self.ensemble)
-        return call.finish(result)
-
-    def _call(self, method: Callable[..., T], timeout_s: float, **arguments: Any) -> T:
-        patience = Patience(timeout_s, self._retry_s)
-        while True:
-            remaining_s = patience.remaining_s()
-            try:
-                result = method(headers=self._headers, client_timeout=remaining_s, **arguments)
-            except InferenceServerException as error:
-                failure: ClientError = from_triton(error, self.url)
-            except ValueError as error:  # grpc: the channel was closed
-                raise RequestCancelled(f"the client of {self.url} is closed") from error
-            else:
-                self._connected = True
-                return result
-            pause_s = patience.pause_s(failure, connected=self._connected)
-            if pause_s is None:
-                if isinstance(failure, ServerUnavailable):
-                    self._connected = False  # gone: the next call need not wait for it as long
-                raise failure
-            time.sleep(pause_s)
-
-
-def _next(waiting: deque[Future[Prediction | Failure]], ordered: bool) -> Prediction | Failure:
-    first = waiting[0] if ordered else next(iter(wait(waiting, return_when=FIRST_COMPLETED).done))
-    waiting.remove(first)
-    return first.result()

@@ -1,9 +1,11 @@
-"""What can go wrong between a client and its server, mapped once from gRPC.
+"""What can go wrong between a client and its server, mapped once from gRPC and HTTP.
 
 ReelkindError
 ├── VideoError                 the file cannot be read (core.errors)
 └── ClientError
-    ├── InvalidUrl             not host:port
+    ├── InvalidOption          an argument of the client is of no use
+    │   └── InvalidUrl         an address that is none
+    ├── TlsFailed              no encrypted connection: certificates, or a server that does not encrypt
     ├── ServerUnavailable      nothing answers at that address, or it is shutting down
     ├── ServerBusy             the queue is full; trying later helps
     ├── ModelUnavailable       the server lacks the model, or is loading or restarting it
@@ -18,7 +20,7 @@ ReelkindError
 
 from __future__ import annotations
 
-from typing import Protocol
+import re
 
 from reelkind.core.errors import ReelkindError
 
@@ -29,7 +31,8 @@ class ClientError(ReelkindError):
     """Base of all errors of the client.
 
     Attributes:
-        status: the gRPC status behind it, e.g. ``"UNAVAILABLE"``; None if the client noticed by itself.
+        status: the gRPC status behind it, e.g. ``"UNAVAILABLE"``, or that which HTTP's amounts to; None if the client
+            noticed by itself.
     """
 
     def __init__(self, message: str, status: str | None = None) -> None:
@@ -40,8 +43,16 @@ class ClientError(ReelkindError):
         return str(self.args[0])
 
 
-class InvalidUrl(ClientError):  # noqa: N818 (the tree names what happened, as httpx does)
-    """The address is not ``host:port``."""
+class InvalidOption(ClientError):  # noqa: N818 (the tree names what happened, as httpx does)
+    """An argument of the client is of no use."""
+
+
+class InvalidUrl(InvalidOption):
+    """The address is neither ``host:port`` nor ``http://`` or ``https://``."""
+
+
+class TlsFailed(ClientError):  # noqa: N818
+    """No encrypted connection came about."""
 
 
 class ServerUnavailable(ClientError):  # noqa: N818
@@ -84,14 +95,6 @@ class ServerFailed(ClientError):  # noqa: N818
     """The server broke on this request."""
 
 
-class TritonError(Protocol):
-    """What is used of ``tritonclient.utils.InferenceServerException``."""
-
-    def status(self) -> str | None: ...
-
-    def message(self) -> str | None: ...
-
-
 BY_STATUS: dict[str, type[ClientError]] = {
     "OK": ServerFailed,  # an error without an error
     "CANCELLED": RequestCancelled,
@@ -113,9 +116,30 @@ BY_STATUS: dict[str, type[ClientError]] = {
 }
 """Every gRPC status, without ``StatusCode.``."""
 
+BY_HTTP_STATUS: dict[int, str] = {
+    # As google.rpc.Code and gRPC's own mapping of HTTP have it; 4xx and 5xx not named: see ``from_http``.
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    408: "DEADLINE_EXCEEDED",
+    413: "OUT_OF_RANGE",
+    429: "RESOURCE_EXHAUSTED",
+    499: "CANCELLED",
+    500: "INTERNAL",
+    501: "UNIMPLEMENTED",
+    502: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+"""HTTP status -> the gRPC status it amounts to."""
+
 _BY_WORDING: tuple[tuple[str, type[ClientError]], ...] = (
     # Triton speaks of these under several statuses; lower case.
     ("larger than max", RequestTooLarge),
+    ("http 413: ", RequestTooLarge),
+    ("tls handshake failed", TlsFailed),
+    ("hostname verification check failed", TlsFailed),
     ("exceeds maximum queue size", ServerBusy),
     ("request timeout expired", ServerBusy),  # it waited in the server's queue, not in a model
     ("stub process", ModelUnavailable),  # a crashed Python backend; a supervisor reloads it
@@ -125,7 +149,31 @@ _BY_WORDING: tuple[tuple[str, type[ClientError]], ...] = (
     ("has no available versions", ModelUnavailable),
 )
 
+_WRAPPING = re.compile(
+    r"failed to connect to all addresses; last error: \w+: (ipv[46]:\S+: )?(Failed to connect[^:]*: )?"
+)
+"""What gRPC puts around the system's reason."""
+
+_MEANINGS: tuple[tuple[str, str], ...] = (
+    # What gRPC and OpenSSL say (patterns, lower case), in words that tell what to do.
+    ("http1.x server", "this is an HTTP port: write http:// before it, or name the gRPC port, by default 8001"),
+    ("wrong_version_number", "it does not encrypt on this port"),
+    ("record layer failure", "it does not encrypt on this port"),
+    ("hostname verification check failed", "its certificate is made out to another host"),
+    ("hostname mismatch", "its certificate is made out to another host"),
+    ("ip address mismatch", "its certificate is made out to another host"),
+    ("certificate_verify_failed", "its certificate is not from an authority that is trusted: name the right one"),
+    ("certificate required", "it asks for a certificate"),
+    ("certificate_required", "it asks for a certificate"),
+    ("eof occurred", "it closed the connection: perhaps it does not encrypt on this port, or asks for a certificate"),
+    (
+        "failed to connect.*socket closed",
+        "it closed the connection: perhaps it is an HTTP port, encrypts, or asks for a certificate",
+    ),
+)
+
 _ADVICE: dict[type[ClientError], str] = {
+    TlsFailed: "no encrypted connection to {url}",
     ServerUnavailable: "no server answers at {url}; start one with `reelkind serve` or name another address",
     ServerBusy: "the server at {url} has a full queue",
     ModelUnavailable: "the server at {url} does not have the model ready",
@@ -139,15 +187,29 @@ _ADVICE: dict[type[ClientError], str] = {
 }
 
 
-def from_triton(error: TritonError, url: str) -> ClientError:
-    """The error of ours for one of tritonclient's, worded with the address and what the server said."""
-    status = (error.status() or "UNKNOWN").removeprefix("StatusCode.")
-    said = " ".join((error.message() or "").split())
+def from_status(status: str | None, said: str | None, url: str) -> ClientError:
+    """The error of ours for a gRPC status, worded with the address and what the server said."""
+    status = (status or "UNKNOWN").removeprefix("StatusCode.")
+    said = " ".join((said or "").split())
+    lowered = said.lower()
     kind = BY_STATUS.get(status, ServerFailed)
-    kind = next((other for wording, other in _BY_WORDING if wording in said.lower()), kind)
-    if said.startswith("failed to connect to all addresses"):
-        said = said.rpartition(": ")[2]  # gRPC wraps the system's reason three times
+    kind = next((other for wording, other in _BY_WORDING if wording in lowered), kind)
+    said = _WRAPPING.sub("", said)
     said = said if len(said) <= MAX_MESSAGE_CHARS else said[:MAX_MESSAGE_CHARS] + "…"
-    if "http1.x server" in said.lower():
-        said = "this is an HTTP port; Triton's gRPC port is 8001 unless configured otherwise"
+    said = next((meaning for pattern, meaning in _MEANINGS if re.search(pattern, lowered)), said)
     return kind(_ADVICE[kind].format(url=url) + (f" ({said})" if said else ""), status)
+
+
+def from_http(code: int, said: str | None, url: str) -> ClientError:
+    """The error of ours for an HTTP status other than 200.
+
+    Args:
+        code: the status.
+        said: what Triton says of it; None if the answer is not of its making.
+        url: of the server.
+    """
+    others = {4: "INVALID_ARGUMENT", 5: "UNKNOWN"}
+    status = BY_HTTP_STATUS.get(code) or others.get(code // 100, "UNIMPLEMENTED")
+    if said is None and status == "NOT_FOUND":  # of the path, not of a model
+        status = "UNIMPLEMENTED"
+    return from_status(status, f"HTTP {code}: {said or ''}", url)

@@ -18,54 +18,73 @@ class ModelInfo:
 
     Attributes:
         ensemble: its name on the server.
-        members: the trained bundles whose answers were averaged.
+        members: the bundles whose answers were averaged.
+        member_weights: how much each member counts; sums to 1.
+        untrained: those members whose weights are random; with any of them, labels mean nothing.
         views: the ways each frame was looked at.
-        trained: False for random weights, whose labels mean nothing.
+        temporal_views: the orders in which the frames were looked at.
         weights: SHA-256 of each member's weights.
     """
 
     ensemble: str
     members: tuple[str, ...]
+    member_weights: tuple[float, ...]
+    untrained: tuple[str, ...]
     views: tuple[str, ...]
-    trained: bool
+    temporal_views: tuple[str, ...]
     weights: tuple[str, ...]
+
+    @property
+    def trained(self) -> bool:
+        """Whether labels mean anything."""
+        return not self.untrained
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
             "ensemble": self.ensemble,
             "members": list(self.members),
+            "untrained": list(self.untrained),
             "views": list(self.views),
-            "trained": self.trained,
+            "temporal_views": list(self.temporal_views),
             "weights": [digest[:12] for digest in self.weights],
         }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """The answer for one video.
 
     Attributes:
         path: the file; None if frames were given.
-        label: the likeliest class.
-        confidence: its probability.
+        label: the likeliest class; None if its probability is too low for the threshold asked for.
+        confidence: probability of the likeliest class.
+        reason: why there is no label; None if there is one.
         scores: class -> probability, sums to 1, in the order of ``core.taxonomy.CLASSES``.
         attention: float32 [T], how much each frame weighed; sums to 1.
         times_ms: int64 [T], where in the video each frame was; None if unknown.
         embedding: float32 [E], the members' embeddings side by side.
         timings_ms: ``decode``, ``infer`` and ``total``; ``infer`` includes the network and retries.
         model: which model answered.
+        from_cache: whether the features had been computed before, so that only the head was asked.
     """
 
     path: str | None
-    label: str
+    label: str | None
     confidence: float
+    reason: str | None
     scores: Mapping[str, float]
     attention: npt.NDArray[np.float32]
     times_ms: npt.NDArray[np.int64] | None
     embedding: npt.NDArray[np.float32]
     timings_ms: Mapping[str, float]
     model: ModelInfo
+    from_cache: bool = False
+
+    def __repr__(self) -> str:
+        members = ", ".join(name + " (untrained)" * (name in self.model.untrained) for name in self.model.members)
+        path = "" if self.path is None else f"{self.path!r}: "
+        return f"<Prediction {path}{self.label}, confidence {self.confidence:.3f}, by {members}>"
 
     def top(self, k: int) -> list[tuple[str, float]]:
         """The ``k`` likeliest classes and their probabilities, likeliest first."""
@@ -77,9 +96,11 @@ class Prediction:
             "path": self.path,
             "label": self.label,
             "confidence": round(self.confidence, 6),
+            "reason": self.reason,
             "scores": {name: round(score, 6) for name, score in self.scores.items()},
             "timings_ms": {name: round(duration, 1) for name, duration in self.timings_ms.items()},
             "model": self.model.to_dict(),
+            "from_cache": self.from_cache,
         }
         if attention:
             raw["attention"] = [round(float(weight), 6) for weight in self.attention]

@@ -6,13 +6,13 @@ import random
 import time
 from collections.abc import Callable
 
-from ._errors import ClientError, ModelUnavailable, RequestTimeout, ServerBusy, ServerUnavailable
+from ._errors import ClientError, ModelUnavailable, RequestTimeout, ServerBusy, TlsFailed
 
 FIRST_PAUSE_S = 0.1
 MAX_PAUSE_S = 2.0  # a reloaded model is back within five seconds; looking every two is enough
 
-_AFTER_CONNECTING = (ServerUnavailable, ModelUnavailable)
-"""Passing states of a server that was there before; of one that never was, a wrong address or name."""
+_RESTARTING = ("INTERNAL", "NOT_FOUND")
+"""What Triton says of a model whose process died, and while a supervisor loads it again; for all else UNAVAILABLE."""
 
 
 class Patience:
@@ -48,9 +48,12 @@ class Patience:
 
         Args:
             error: what the attempt failed with.
-            connected: whether this server has answered before.
+            connected: whether what failed, server or model, has answered before; else address or name may be wrong.
         """
-        passing = isinstance(error, ServerBusy) or (connected and isinstance(error, _AFTER_CONNECTING))
+        unavailable = error.status == "UNAVAILABLE" and not isinstance(error, TlsFailed)
+        restarting = error.status in _RESTARTING and isinstance(error, ModelUnavailable)
+        busy = unavailable and isinstance(error, ServerBusy)
+        passing = busy or (connected and (unavailable or restarting))
         now = self._clock()
         if self._retry_until is None:
             self._retry_until = min(now + self._retry_s, self._deadline)

@@ -1,6 +1,6 @@
-"""Frames to a server on this machine without the wire, through regions of POSIX shared memory.
+"""Tensors to a server on this machine without the wire, through regions of POSIX shared memory.
 
-Only ever a shortcut: whatever goes wrong with a region, the same frames go by the wire.
+Only ever a shortcut: whatever goes wrong with a region, the same tensors go by the wire.
 """
 
 from __future__ import annotations
@@ -11,23 +11,21 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from multiprocessing import shared_memory
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from tritonclient.grpc import InferenceServerClient, InferResult
-from tritonclient.utils import InferenceServerException
 
-from . import _calls, _wire
+from ._errors import ClientError
+from ._transport import Array, Reply, Transport, finish, offsets
 
 MIN_BYTES = 1 << 16  # smaller requests cost as little by the wire
 TIMEOUT_S = 1.0  # of what takes a millisecond
 PAUSE_S = 0.02
+PREFIX = "reelkind-"
 
-_HOSTS = ("localhost", "[::1]")
 _FOLDER = Path("/dev/shm")
 
 logger = logging.getLogger(__name__)
@@ -38,7 +36,8 @@ class _Region:
 
     def __init__(self, num_bytes: int) -> None:
         self.registered = False
-        self._memory = shared_memory.SharedMemory(f"reelkind-{uuid.uuid4().hex}", create=True, size=num_bytes)
+        name = f"{PREFIX}{os.getpid()}-{uuid.uuid4().hex}"
+        self._memory = shared_memory.SharedMemory(name, create=True, size=num_bytes)
         self.name, self.num_bytes = self._memory.name, num_bytes
         try:
             with Path(_FOLDER, self.name).open("r+b") as file:  # else a full /dev/shm is a SIGBUS at the first write
@@ -47,8 +46,10 @@ class _Region:
             self.free()
             raise
 
-    def fill(self, batch: _wire.Frames) -> None:
-        np.copyto(np.ndarray(batch.shape, np.uint8, self._memory.buf), batch)
+    def fill(self, inputs: Mapping[str, Array]) -> None:
+        starts, _ = offsets(inputs)
+        for name, array in inputs.items():
+            np.copyto(np.ndarray(array.shape, array.dtype, self._memory.buf, starts[name]), array)
 
     def free(self) -> None:
         with suppress(OSError, BufferError):
@@ -61,81 +62,84 @@ class Regions:
     """The regions of one client, each lent to one call at a time; threads may share it.
 
     Args:
-        client: registers them and sends the requests.
-        url: of the server; regions are lent only if it is on this machine.
-        headers: sent with every request.
+        transport: registers them and sends the requests.
+        reopen: makes a blocking transport to the same server, for what is left when this one is closed.
+        usable: whether the server is on this machine.
     """
 
-    def __init__(self, client: InferenceServerClient, url: str, headers: dict[str, str]) -> None:
-        self._triton, self._url, self._headers = client, url, headers
-        host = url.rpartition(":")[0]
-        self._usable = host.startswith("127.") or host in _HOSTS
+    def __init__(self, transport: Transport, reopen: Callable[[], Transport], *, usable: bool) -> None:
+        self._transport, self._reopen = transport, reopen
+        self._usable = usable
         self._idle: list[_Region] = []
         self._stale: list[_Region] = []  # freed, but the server may still be reading them
         self._lock = threading.Lock()
-        everything = (client, headers, self._idle, self._stale, os.getpid())
-        self._finalizer = weakref.finalize(self, _abandon, *everything)  # also for a client nobody closes
+        # Also for a client nobody closes.
+        self._finalizer = weakref.finalize(self, _abandon, reopen, self._idle, self._stale, os.getpid())
 
-    @contextmanager
-    def lend(self, call: _calls.Call) -> Iterator[Loan]:
-        """A region with the frames of ``call`` for as long as it lasts."""
-        region = self._take(call.batch.nbytes)
-        loan = Loan(self, self._triton, call, region)
+    @asynccontextmanager
+    async def lend(self, inputs: Mapping[str, Array]) -> AsyncIterator[Loan]:
+        """A region with the tensors ``inputs`` for as long as it lasts."""
+        region = self._take(offsets(inputs)[1])
+        loan = Loan(self, self._transport, inputs, region)
         try:
             if region is not None:
-                region.fill(call.batch)
+                region.fill(inputs)
             yield loan
         finally:
             if region is not None:
-                self._give_back(region, reusable=loan.unanswered == 0)
+                await self._give_back(region, reusable=loan.unanswered == 0)
 
     def stop(self, reason: object) -> None:
         """From now on everything goes by the wire."""
         with self._lock:
             if self._usable:
-                logger.debug("frames go by the wire: %s", reason)
+                logger.debug("tensors go by the wire: %s", reason)
             self._usable = False
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Free all regions; those lent are freed as they come back."""
         self.stop("the client is closed")
         with self._lock:
-            self._finalizer()
+            if self._finalizer.detach() is None:
+                return
+            stale = [*self._stale, *self._idle]
+            for region in self._idle:
+                region.free()
+            self._idle.clear()
+        await _forget(self._transport, stale, TIMEOUT_S)
 
     def _take(self, num_bytes: int) -> _Region | None:
         with self._lock:
             if not self._usable or num_bytes < MIN_BYTES:
                 return None
             found = self._idle.pop() if self._idle else None
-        if found is not None and found.num_bytes >= num_bytes:
-            return found
-        if found is not None:
-            self._drop(found)
+            if found is not None and found.num_bytes < num_bytes:
+                found.free()
+                self._stale.append(found)
+                found = None
         try:
-            return _Region(num_bytes)
+            return found or _Region(num_bytes)
         except (OSError, AttributeError) as error:  # full, forbidden, or not Linux
             self.stop(error)
             return None
 
-    def _give_back(self, region: _Region, *, reusable: bool) -> None:
+    async def _give_back(self, region: _Region, *, reusable: bool) -> None:
         with self._lock:
             if reusable and self._usable:
                 self._idle.append(region)
-                return
-        self._drop(region)
-
-    def _drop(self, region: _Region) -> None:
-        region.free()
-        if not self._finalizer.alive:  # so is the channel: the call was cancelled, and the server is letting go of it
-            with InferenceServerClient(self._url, channel_args=_wire.channel_args(self._url)) as fresh:
-                _forget(fresh, self._headers, [region], TIMEOUT_S)
-            return
-        with self._lock:
-            stale = [*self._stale, region]
+                if not self._stale:
+                    return
+            else:
+                region.free()
+                self._stale.append(region)
+            stale = list(self._stale)
             self._stale.clear()
-        _forget(self._triton, self._headers, stale, wait_s=0)
-        with self._lock:
-            self._stale += stale
+        if self._finalizer.alive:
+            await _forget(self._transport, stale, wait_s=0)
+            with self._lock:
+                self._stale += stale
+        else:  # nor is the connection: the call was cancelled, and the server is letting go of the region
+            await self._transport.offload(_forget_anew, self._reopen, stale)
 
 
 class Loan:
@@ -146,79 +150,77 @@ class Loan:
     """
 
     def __init__(
-        self, regions: Regions, client: InferenceServerClient, call: _calls.Call, region: _Region | None
+        self, regions: Regions, transport: Transport, inputs: Mapping[str, Array], region: _Region | None
     ) -> None:
         self.unanswered = 0
-        self._regions, self._triton, self._call, self._region = regions, client, call, region
+        self._regions, self._transport, self._inputs, self._region = regions, transport, inputs, region
 
-    def infer(self, *, headers: dict[str, str], client_timeout: float, **arguments: Any) -> InferResult:
-        """As tritonclient's ``infer``, of the frames of this call."""
-        deadline = time.monotonic() + client_timeout
+    async def infer(self, model: str, outputs: Sequence[str], timeout_s: float) -> Reply:
+        """As ``Transport.infer``, of the tensors of this call."""
+        deadline = time.monotonic() + timeout_s
         for _ in range(2):  # a restarted server knows no regions
-            if self._region is None or not self._register(self._region, headers, client_timeout):
+            if self._region is None or not await self._register(self._region, timeout_s):
                 break
-            request = _wire.request(self._call.batch, self._region.name)
             self.unanswered += 1
             try:
-                result = self._triton.infer(headers=headers, client_timeout=client_timeout, **request, **arguments)
-            except InferenceServerException as error:
-                unknown = self._region.name in (error.message() or "")
-                if not unknown and "INVALID_ARGUMENT" not in (error.status() or ""):
+                answer = await self._transport.infer(model, self._inputs, outputs, timeout_s, self._region.name)
+            except ClientError as error:
+                unknown = self._region.name in str(error)
+                if not unknown and error.status != "INVALID_ARGUMENT":
                     raise
                 self.unanswered -= 1  # refused before it was read
-                if not unknown:  # whether of the region or of the frames, the wire will show
+                if not unknown:  # whether of the region or of the tensors, the wire will show
                     break
                 self._region.registered = False
             else:
                 self.unanswered -= 1
-                return result
+                return answer
         else:
             self._regions.stop("the server does not keep regions")
         remaining_s = max(deadline - time.monotonic(), 0.001)
-        return self._triton.infer(headers=headers, client_timeout=remaining_s, **self._call.request, **arguments)
+        return await self._transport.infer(model, self._inputs, outputs, remaining_s)
 
-    def _register(self, region: _Region, headers: dict[str, str], timeout_s: float) -> bool:
+    async def _register(self, region: _Region, timeout_s: float) -> bool:
         if region.registered:
             return True
         try:
-            self._triton.register_system_shared_memory(
-                region.name,
-                f"/{region.name}",
-                region.num_bytes,
-                headers=headers,
-                client_timeout=min(timeout_s, TIMEOUT_S),
-            )
-        except InferenceServerException as error:
-            if "UNAVAILABLE" not in (error.status() or ""):  # being restarted is no refusal
+            await self._transport.register(region.name, region.num_bytes, min(timeout_s, TIMEOUT_S))
+        except ClientError as error:
+            if error.status != "UNAVAILABLE":  # being restarted is no refusal
                 self._regions.stop(error)
                 self._region = None
-                region.registered = "DEADLINE" in (error.status() or "")  # for all we know
+                region.registered = error.status == "DEADLINE_EXCEEDED"  # for all we know
             return False
         region.registered = True
         return True
 
 
-def _forget(client: InferenceServerClient, headers: dict[str, str], stale: list[_Region], wait_s: float) -> None:
+async def _forget(transport: Transport, stale: list[_Region], wait_s: float) -> None:
     """Have the server unmap freed regions; those it is still reading stay in ``stale``."""
     deadline = time.monotonic() + wait_s
     stale[:] = [region for region in stale if region.registered]
     while stale:
         try:
-            client.unregister_system_shared_memory(stale[-1].name, headers=headers, client_timeout=TIMEOUT_S)
+            await transport.unregister(stale[-1].name, TIMEOUT_S)
             stale.pop()
-        except (InferenceServerException, ValueError) as error:  # ValueError is grpc's for a closed channel
+        except ClientError as error:
             if "in use" not in str(error) or time.monotonic() > deadline:
                 logger.debug("%d regions stay registered: %s", len(stale), error)
                 return
-            time.sleep(PAUSE_S)
+            await transport.sleep(PAUSE_S)
 
 
-def _abandon(
-    client: InferenceServerClient, headers: dict[str, str], idle: list[_Region], stale: list[_Region], owner: int
-) -> None:
+def _forget_anew(reopen: Callable[[], Transport], stale: list[_Region]) -> None:
+    if any(region.registered for region in stale):
+        transport = reopen()
+        finish(_forget(transport, stale, TIMEOUT_S))
+        finish(transport.close())
+
+
+def _abandon(reopen: Callable[[], Transport], idle: list[_Region], stale: list[_Region], owner: int) -> None:
     if os.getpid() != owner:  # a fork, which inherited them
         return
     while idle:
         idle[-1].free()
         stale.append(idle.pop())
-    _forget(client, headers, stale, TIMEOUT_S)
+    _forget_anew(reopen, stale)

@@ -1,4 +1,4 @@
-"""A path to a decoded clip, here or in a process that may crash, hang or be killed without taking the others along.
+"""A path to a decoded clip or stream, here or in a process that may crash, hang or be killed and takes no other along.
 
 InlineDecoder     in this process: no start-up cost, for files one trusts
 ProcessDecoder    in worker processes: a file that crashes or hangs its decoder costs only itself
@@ -7,22 +7,21 @@ ProcessDecoder    in worker processes: a file that crashes or hangs its decoder 
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
+from collections.abc import Generator
 from dataclasses import dataclass
-from multiprocessing import get_context, resource_tracker
-from queue import LifoQueue
+from queue import Empty, LifoQueue
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
 from reelkind.core import reading
-from reelkind.core.video import Clip, VideoError, read_clip
+from reelkind.core.video import Chunk, Clip, VideoError, read_clip, read_stream
+
+from ._worker import NOT_STARTED, Gone, Worker
 
 DECODE_TIMEOUT_S = 120.0  # an hour of 4K with one keyframe takes less on a laptop
-START_TIMEOUT_S = 60.0  # a worker is ready after half a second, on a machine under load after several
 _CLOSED = "not decoded: the decoder was closed"
-_NOT_STARTED = "not decoded: no decoder process could be started"
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Decoded:
 
 
 class Decoder(Protocol):
-    """Turns files into clips; called from several threads at once.
+    """Turns files into clips and streams; called from several threads at once.
 
     Attributes:
         num_workers: how many files it works on at the same time.
@@ -47,6 +46,16 @@ class Decoder(Protocol):
 
         Raises:
             VideoError: if the file cannot be read as video, for whatever reason.
+        """
+        ...
+
+    def stream(self, path: str | os.PathLike[str], *, rate: float, size_px: int) -> Generator[Chunk, None, None]:
+        """Decode a whole file at ``rate`` frames a second, scaled to ``size_px`` squared, a chunk at a time.
+
+        Nothing is read ahead of who takes the chunks but what is on its way.
+
+        Raises:
+            VideoError: while iterating, after the chunks that could be read.
         """
         ...
 
@@ -77,6 +86,15 @@ class InlineDecoder:
             raise reading.unforeseen(path, error) from error
         return Decoded(clip, (time.perf_counter() - started) * 1000)
 
+    def stream(self, path: str | os.PathLike[str], *, rate: float, size_px: int) -> Generator[Chunk, None, None]:
+        path = os.fspath(path)
+        try:
+            yield from read_stream(path, rate=rate, size_px=size_px, num_threads=self._num_threads)
+        except VideoError:
+            raise
+        except Exception as error:
+            raise reading.unforeseen(path, error) from error
+
     def close(self) -> None:
         """Nothing is held."""
 
@@ -104,8 +122,8 @@ class ProcessDecoder:
         self._num_threads = num_threads
         self._closed = False
         self._lock = threading.Lock()
-        self._workers = {_Worker() for _ in range(self.num_workers)}
-        self._idle: LifoQueue[_Worker | None] = LifoQueue()  # None wakes who waits when all is over
+        self._workers = {Worker() for _ in range(self.num_workers)}
+        self._idle: LifoQueue[Worker | None] = LifoQueue()  # None wakes who waits when all is over
         for worker in self._workers:
             self._idle.put(worker)
 
@@ -115,8 +133,8 @@ class ProcessDecoder:
             if worker is None or not worker.lives():
                 worker = self._replace(worker, path)
             wanted = {"num_frames": num_frames, "size_px": size_px, "num_threads": self._num_threads}
-            answer = worker.ask((read_clip, os.fspath(path), wanted), self._timeout_s)
-        except _Gone as gone:
+            answer, decode_ms = worker.ask((read_clip, os.fspath(path), wanted), self._timeout_s)
+        except Gone as gone:
             if self._closed:
                 raise VideoError(path, _CLOSED) from None
             worker = self._replace(worker, path)
@@ -125,7 +143,31 @@ class ProcessDecoder:
             self._idle.put(worker)
         if isinstance(answer, VideoError):
             raise answer
-        return answer
+        return Decoded(answer, decode_ms)
+
+    def stream(self, path: str | os.PathLike[str], *, rate: float, size_px: int) -> Generator[Chunk, None, None]:
+        """As ``Decoder.stream``, in an idle worker or one more: reading two streams by turns must not wait for itself.
+
+        A stream that is not read to its end takes its worker's process with it.
+        """
+        worker = self._idle_or_new(path)
+        wanted = {"rate": rate, "size_px": size_px, "num_threads": self._num_threads}
+        finished = False
+        try:
+            if worker is None or not worker.lives():
+                worker = self._replace(worker, path)
+            for answer in worker.ask_for_stream((read_stream, os.fspath(path), wanted), self._timeout_s):
+                finished = isinstance(answer, VideoError)
+                if isinstance(answer, VideoError):
+                    raise answer
+                yield answer
+            finished = True
+        except Gone as gone:
+            raise VideoError(path, _CLOSED if self._closed else str(gone)) from None
+        finally:
+            if worker is not None and not finished:
+                worker.kill()  # it would go on with what nobody wants; the next file gets another
+            self._idle.put(worker)
 
     def close(self) -> None:
         """Kill the workers; who waits for them is told."""
@@ -135,18 +177,26 @@ class ProcessDecoder:
                 worker.kill()
         self._idle.put(None)
 
-    def _replace(self, worker: _Worker | None, path: str | os.PathLike[str]) -> _Worker:
+    def _replace(self, worker: Worker | None, path: str | os.PathLike[str]) -> Worker:
         with self._lock:
             if self._closed or worker is None:
                 raise VideoError(path, _CLOSED)
             worker.kill()
-            try:
-                fresh = _Worker()
-            except OSError as error:  # the dead one stays in its place: the next file tries again
-                raise VideoError(path, f"{_NOT_STARTED} ({error.strerror})") from error
+            fresh = _started(path)  # if it fails, the dead one stays in its place: the next file tries again
             self._workers.remove(worker)
             self._workers.add(fresh)
             return fresh
+
+    def _idle_or_new(self, path: str | os.PathLike[str]) -> Worker | None:
+        try:
+            return self._idle.get_nowait()
+        except Empty:
+            with self._lock:
+                if self._closed:
+                    raise VideoError(path, _CLOSED) from None
+                fresh = _started(path)
+                self._workers.add(fresh)
+                return fresh
 
     def __enter__(self) -> ProcessDecoder:
         return self
@@ -157,69 +207,13 @@ class ProcessDecoder:
         self.close()
 
 
-class _Gone(Exception):  # noqa: N818
-    """A worker that is of no use any more; ``str()`` says what became of it."""
-
-
-class _Worker:
-    """One process and the only connection to it."""
-
-    def __init__(self) -> None:
-        context = get_context("spawn")  # never fork: gRPC's threads and locks do not survive it
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=reading.serve, args=[theirs], daemon=True)
-        self._ready = False
-        resource_tracker.ensure_running()  # its start would unblock the signal below
-        # Until the worker can ignore Ctrl-C, which a terminal sends to all processes, it must not see it.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            self._process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            theirs.close()
-
-    def lives(self) -> bool:
-        return self._process.is_alive()
-
-    def ask(self, job: reading.Job, timeout_s: float) -> Decoded | VideoError:
-        """Have one file read; a start that takes its time is not the file's fault.
-
-        Raises:
-            _Gone: if the worker died or took too long; it must be replaced then.
-        """
-        try:
-            if not self._ready:
-                self._receive(START_TIMEOUT_S, _NOT_STARTED)
-                self._ready = True
-            started = time.perf_counter()
-            self._connection.send(job)
-            answer = self._receive(timeout_s, f"decoding took longer than {timeout_s:g} s and was given up")
-        except (EOFError, OSError):
-            self._process.join()
-            raise _Gone(f"its decoder {_cause_of_death(self._process.exitcode or 0)}") from None
-        if isinstance(answer, VideoError):
-            return answer
-        return Decoded(answer, (time.perf_counter() - started) * 1000)
-
-    def _receive(self, timeout_s: float, complaint: str) -> Any:
-        if not self._connection.poll(timeout_s):
-            raise _Gone(complaint)
-        return self._connection.recv()
-
-    def kill(self) -> None:
-        """End the process; a thread that waits for its answer sees the connection end."""
-        self._process.kill()
-        self._process.join()
+def _started(path: str | os.PathLike[str]) -> Worker:
+    try:
+        return Worker()
+    except OSError as error:
+        raise VideoError(path, f"{NOT_STARTED} ({error.strerror})") from error
 
 
 def usable_cpus() -> int:
     """CPUs this process may run on, which in a container are fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _cause_of_death(exit_code: int) -> str:
-    if exit_code == -signal.SIGKILL:
-        return "was killed, probably for want of memory"
-    if exit_code < 0:
-        return f"crashed ({signal.strsignal(-exit_code) or f'signal {-exit_code}'}): the file is damaged or malicious"
-    return f"ended unexpectedly with exit code {exit_code}"

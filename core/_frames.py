@@ -7,7 +7,7 @@ import os
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from av.container import InputContainer
@@ -29,10 +29,17 @@ LOOK_AHEAD = 16  # packets; H.264 reorders by at most 16 frames, so the frame th
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded frame and its presentation time in ticks, which is always known."""
+    """A decoded frame.
+
+    Attributes:
+        pts: its presentation time in ticks, which is always known.
+        frame: the pixels.
+        is_last: whether the pictures end with it, in answers of ``pictures_at``.
+    """
 
     pts: int
     frame: VideoFrame
+    is_last: bool = False
 
 
 def pictures_at(
@@ -73,6 +80,7 @@ def pictures_at(
             raise VideoError(path, "no frame could be decoded: the file is damaged or cut off")
         if upcoming is None:
             _refuse_cut_off(path, stream, current, start, duration)
+            current = replace(current, is_last=True)
         yield current
 
 

@@ -29,6 +29,7 @@ BACKBONE_WEIGHTS_NAME = "backbone.safetensors"
 HEAD_WEIGHTS_NAME = "head.safetensors"
 HELD_OUT_NAME = "held_out.npz"  # what training left: predictions by models that never saw the work
 ONNX_FOLDER = "onnx"
+RESERVED_NAMES = frozenset({"ensemble", "tta", "features"})  # they stand for other things in names of models
 
 
 class BundleError(ReelkindError):
@@ -110,11 +111,19 @@ class Bundle:
             )
         if not self.name.isidentifier():
             raise ValueError(f"bundle name {self.name!r} must be letters, digits and '_' (it names models)")
+        if self.name in RESERVED_NAMES:
+            raise ValueError(f"bundle name {self.name!r} is taken: models of every deployment are named with it")
 
     @property
     def embedding_dim(self) -> int:
         """E, the width of the embedding."""
         return self.head.width
+
+    @property
+    def abstain_below(self) -> float | None:
+        """Confidence below which validation says not to answer; None where nobody has measured one."""
+        threshold = self.metrics.get("abstain", {}).get("abstain_below")
+        return None if threshold is None else float(threshold)
 
     def path(self, *parts: str) -> Path:
         """A file of this bundle.

@@ -7,9 +7,12 @@ A half-open stretch ``[start, start + duration)`` of d ticks is divided into T e
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass
+import sys
+from collections.abc import Sequence
+from fractions import Fraction
 from itertools import pairwise
+from math import ceil, floor
+from typing import overload
 
 NUM_FRAMES = 16  # frames of a clip unless a bundle says otherwise
 FRAME_SIZE_PX = 224  # side of the square that most backbones were pretrained on (ImageNet)
@@ -43,36 +46,49 @@ def segment_jitter(start: int, duration: int, num_frames: int, rng: random.Rando
     return [start + low + rng.randrange(max(1, high - low)) for low, high in pairwise(edges)]
 
 
-@dataclass(frozen=True)
-class Window:
-    """The stretch ``[start, start + duration)`` of a long video, in ticks."""
+class Instants(Sequence[int]):
+    """The middles of equal intervals of a stretch, however many there are; none is stored.
 
-    start: int
-    duration: int
+    Interval i is ``[start + i * step, start + (i + 1) * step)``; a last one counts if its middle lies in the stretch.
+    T intervals in a row have the instants that ``segment_middles`` gives for the time they fill.
+    A stretch too short for any instant has one, its last tick.
 
+    >>> list(Instants(0, 100, Fraction(25)))
+    [12, 37, 62, 87]
 
-def windows(start: int, duration: int, window: int, stride: int) -> Iterator[Window]:
-    """Windows that cover a long video from its start to its end.
-
-    Every window is ``window`` ticks long; the last is moved back to end with the video, so nothing
-    is left out and nothing is padded. A video shorter than one window gives one shorter window.
-
-    >>> [(w.start, w.duration) for w in windows(0, 25, 10, 10)]
-    [(0, 10), (10, 10), (15, 10)]
+    Args:
+        start: first tick.
+        duration: ticks.
+        step: ticks from instant to instant, a fraction where the clock is coarse.
 
     Raises:
-        ValueError: if ``duration``, ``window`` or ``stride`` is below 1, or ``stride`` exceeds ``window``.
+        ValueError: if ``duration`` is below 1 or ``step`` not above 0.
     """
-    _require_positive(duration=duration, window=window, stride=stride)
-    if stride > window:
-        raise ValueError(f"stride {stride} exceeds window {window}: parts of the video would never be seen")
-    if duration <= window:
-        yield Window(start, duration)
-        return
-    last = duration - window
-    for offset in range(0, last, stride):
-        yield Window(start + offset, window)
-    yield Window(start + last, window)
+
+    def __init__(self, start: int, duration: int, step: Fraction) -> None:
+        _require_positive(duration=duration)
+        if step <= 0:
+            raise ValueError(f"step must be above 0, got {step}")
+        self._start = start
+        self._last = duration - 1
+        self._step = step
+        self._len = min(max(1, ceil(duration / step - Fraction(1, 2))), sys.maxsize)  # a header may say anything
+
+    def __len__(self) -> int:
+        return self._len
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[int]: ...
+
+    def __getitem__(self, index: int | slice) -> int | list[int]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self._len))]
+        if not 0 <= index < self._len:
+            raise IndexError(index)
+        return self._start + min(floor((2 * index + 1) * self._step / 2), self._last)
 
 
 def _require_positive(**values: int) -> None:

@@ -1,4 +1,4 @@
-"""A worker process's main loop: paths come and clips go through a connection.
+"""A worker process's main loop: paths come, clips and chunks go through a connection.
 
 It lives here, and not beside the client that starts it, because a worker imports what its main loop imports.
 """
@@ -6,35 +6,47 @@ It lives here, and not beside the client that starts it, because a worker import
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
 from .errors import VideoError
-from .video import Clip
+from .video import Chunk, Clip
 
-Job = tuple[Callable[..., Clip], str, dict[str, Any]]
+Job = tuple[Callable[..., Clip | Iterator[Chunk]], str, dict[str, Any]]
 """(reader, path, the reader's other arguments)"""
 
+Answer = Clip | Chunk | VideoError | None
+"""To a job for a clip, the clip; to one for a stream, its chunks and None; the error ends both."""
 
-def serve(jobs: Connection[Clip | VideoError | None, Job]) -> None:
-    """Say None when ready; then answer each job with a clip, or the error, until the other side is gone."""
+
+def serve(jobs: Connection[Answer, Job]) -> None:
+    """Say None when ready; then answer each job until the other side is gone.
+
+    A stream is read no faster than its chunks are taken: the connection holds less than one.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is meant for who started this process
     try:
         jobs.send(None)
         while True:
-            jobs.send(_answer(*jobs.recv()))
+            for answer in _answers(*jobs.recv()):
+                jobs.send(answer)
     except (EOFError, OSError):  # however it went: there is nobody left to tell
         return
 
 
-def _answer(read: Callable[..., Clip], path: str, wanted: dict[str, Any]) -> Clip | VideoError:
+def _answers(read: Callable[..., Clip | Iterator[Chunk]], path: str, wanted: dict[str, Any]) -> Iterator[Answer]:
     try:
-        return read(path, **wanted)
+        found = read(path, **wanted)
+        if isinstance(found, Clip):
+            yield found
+            return
+        yield from found
+        yield None
     except VideoError as error:
-        return error
+        yield error
     except Exception as error:
-        return unforeseen(path, error)
+        yield unforeseen(path, error)
 
 
 def unforeseen(path: str, error: Exception) -> VideoError:

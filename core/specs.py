@@ -1,9 +1,6 @@
-"""Members, ensembles and their limits: what a deployment serves, and how far its rungs may differ.
+"""Graphs, names and limits: what a deployment is made of, and how far its rungs may differ.
 
-    frames ─► preprocess ─► backbone_<member> ─► head_<member> ─► average_<members> ─► answer
-                        └─► backbone_<other>  ─► head_<other>  ─┘
-
-A ``Graph`` is one ONNX file and one Triton model; a ``Step`` wires a graph into an ``Ensemble``.
+A ``Graph`` is one ONNX file and one Triton model; ``core.ensembles`` wires graphs into what a client asks.
 Generators (export, serving) read these; nothing of them is written twice.
 """
 
@@ -19,15 +16,25 @@ from .tensors import TensorSpec
 
 VIEWS: dict[str, tuple[str, ...]] = {
     "single": ("identity",),
-    "tta": ("identity", "flip"),
+    "tta": ("identity", "flip", "narrow", "narrow_flip"),
 }
-"""Named sets of views; a view is one way of looking at the same frames."""
+"""Named sets of views; a view is one way of looking at the same frames. What each brings: docs/tta.md."""
 
-MAX_VIEWS = max(map(len, VIEWS.values()))
+NARROW_SHARE = 8  # the narrow view leaves out 1/8 of the width on either side, which undoes half of 16:9's squeezing
 
+TEMPORAL_VIEWS = ("forward", "even", "odd")
+"""Ways to read the same frames' features under test-time augmentation: as they are, or every second one, twice."""
+
+MAX_VIEWS = max(map(len, VIEWS.values()))  # that pass a backbone
+MAX_PASSES = MAX_VIEWS * len(TEMPORAL_VIEWS)  # through a head
+
+TTA = ("off", "fast", "full")
+"""Test-time augmentation: none; temporal views, which re-use features; spatial and temporal views."""
+
+ALL_MEMBERS = "ensemble"  # the group of all members; every other group is a member's name
 DEFAULT_ENSEMBLE = "classify"
 
-MAX_BATCH = 8  # videos executed together; 8 x 16 frames of EfficientNetV2-M fit a 9.8 GB MIG slice in FP16
+MAX_BATCH = 4  # videos executed together; with all views of 32 frames, 512 pictures: two members fit a 9.8 GB MIG slice
 MAX_FRAMES = 300  # frames a request may carry: YouTube-8M's limit, five minutes at 1 Hz
 QUEUE_DELAY_US = 2_000  # waiting this long for company costs less than 2 % of a clip on a CPU
 MAX_QUEUE_SIZE = 64  # requests waiting at one model before new ones are refused (UNAVAILABLE)
@@ -49,7 +56,7 @@ class Range:
 PROFILES: dict[str, dict[str, Range]] = {
     # An engine sets memory aside for its largest input; what that comes to is added up by ``reelkind plan``.
     "backbone": {"B": Range(1, 4, MAX_BATCH), "V": Range(1, 1, MAX_VIEWS), "T": Range(1, 16, 32)},
-    "head": {"B": Range(1, 4, MAX_BATCH), "V": Range(1, 1, MAX_VIEWS), "T": Range(1, 16, MAX_FRAMES)},
+    "head": {"B": Range(1, 4, MAX_BATCH), "V": Range(1, 1, MAX_PASSES), "T": Range(1, 16, MAX_FRAMES)},
 }
 """Kind of graph -> axis -> lengths, of the engines of that kind."""
 
@@ -77,46 +84,12 @@ PRECISIONS = ("fp32", "fp16")
 
 
 @dataclass(frozen=True)
-class Islands:
-    """What stays FP32 inside an FP16 graph.
-
-    Products with weights (``products``) compute in FP16. Every other operator follows what it reads, the wider type
-    winning, so a sum with one FP32 term is FP32; only products lead back from FP32 to FP16.
-
-    Attributes:
-        products: ONNX operators worth FP16: convolutions and matrix products with weights.
-        operators: ONNX operators that compute in FP32 wherever they stand.
-        activation_products: whether products of two activations (attention scores and mixtures) stay FP32.
-        min_columns: products with fewer result columns (attention pooling, classifier) stay FP32: nothing is gained.
-    """
-
-    products: tuple[str, ...]
-    operators: tuple[str, ...]
-    activation_products: bool
-    min_columns: int
-
-
-FP32_ISLANDS = Islands(
-    products=("Conv", "Gemm", "MatMul"),
-    operators=(
-        "BatchNormalization",  # one that no convolution could take in: variances need FP32's range
-        "LayerNormalization",  # sums of squares leave FP16's range
-        "LSTM",  # its cell state adds up over all frames
-        "Pow",  # squares, of which variances are made
-        "Softmax",
-    ),
-    activation_products=True,
-    min_columns=8,
-)
-
-
-@dataclass(frozen=True)
 class Graph:
     """One ONNX graph, which is one Triton model.
 
     Attributes:
         name: model name on the server; ``<name>.onnx`` is not implied, see ``file``.
-        kind: ``preprocess``, ``backbone``, ``head`` or ``average``.
+        kind: ``preprocess``, ``backbone``, ``temporal_views``, ``head``, ``temporal_attention`` or ``average``.
         inputs, outputs: tensors in order.
         members: the members it belongs to.
         file: file name inside a bundle's onnx folder.
@@ -150,25 +123,38 @@ def profile_shapes(graph: Graph, spec: TensorSpec) -> tuple[tuple[int, ...], tup
     return least, best, most
 
 
-@dataclass(frozen=True)
-class Step:
-    """A graph inside an ensemble: graph tensor name -> ensemble tensor name."""
+def classify_name(group: str | None = None, tta: str = "off") -> str:
+    """Model that turns frames into an answer.
 
-    graph: Graph
-    input_map: dict[str, str]
-    output_map: dict[str, str]
+    Args:
+        group: a member's name or ``ALL_MEMBERS``; None for the deployment's default member.
+        tta: one of ``TTA``.
+
+    Raises:
+        ValueError: if ``tta`` is unknown.
+    """
+    return _model_name("classify", group, tta, {"off": "", "fast": "_tta_fast", "full": "_tta"})
 
 
-@dataclass(frozen=True)
-class Ensemble:
-    """Steps from one input tensor to the answer; executed in parallel where they do not depend on each other."""
+def features_name(group: str | None = None, tta: str = "off") -> str:
+    """Model that turns frames into the features that ``classify_features_name`` takes; arguments likewise."""
+    return _model_name("features", group, tta, {"off": "", "fast": "", "full": "_tta"})
 
-    name: str
-    members: tuple[str, ...]
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    steps: tuple[Step, ...]
-    views: str  # key of VIEWS
+
+def classify_features_name(group: str | None = None, tta: str = "off") -> str:
+    """Model that turns features into an answer; arguments as those of ``classify_name``."""
+    return _model_name("classify_features", group, tta, {"off": "", "fast": "_tta", "full": "_tta"})
+
+
+def _model_name(kind: str, group: str | None, tta: str, suffixes: dict[str, str]) -> str:
+    if tta not in suffixes:
+        raise ValueError(f"unknown test-time augmentation {tta!r}, known: {', '.join(TTA)}")
+    return (kind if group is None else f"{kind}_{group}") + suffixes[tta]
+
+
+def narrow_margin_px(frame_size_px: int) -> int:
+    """Columns that the narrow view leaves out on either side."""
+    return frame_size_px // NARROW_SHARE
 
 
 def preprocess_graph(frame_size_px: int = FRAME_SIZE_PX, views: str = "single") -> Graph:
@@ -198,6 +184,30 @@ def backbone_graph(bundle: Bundle) -> Graph:
     )
 
 
+def temporal_views_graph() -> Graph:
+    """float32 [B, V, T, D] -> [B, P, T, D]: each view's frames in the orders of ``TEMPORAL_VIEWS``."""
+    return Graph(
+        name="temporal_views",
+        kind="temporal_views",
+        inputs=(tensors.ANY_FEATURES,),
+        outputs=(tensors.PASSES,),
+        members=(),
+        file="temporal_views.onnx",
+    )
+
+
+def temporal_attention_graph() -> Graph:
+    """float32 [B, P, T] -> [B, P, T]: weights given to rearranged frames, put back on the frames they came from."""
+    return Graph(
+        name="temporal_attention",
+        kind="temporal_attention",
+        inputs=(tensors.PASS_ATTENTION,),
+        outputs=(tensors.FRAME_ATTENTION,),
+        members=(),
+        file="temporal_attention.onnx",
+    )
+
+
 def head_graph(bundle: Bundle) -> Graph:
     """float32 [B, V, T, D] -> logits [B, V, K], attention [B, V, T], embedding [B, V, E]."""
     return Graph(
@@ -211,48 +221,19 @@ def head_graph(bundle: Bundle) -> Graph:
 
 
 def average_graph(bundles: Sequence[Bundle]) -> Graph:
-    """All members' head outputs -> probabilities [B, K], attention [B, T], embedding [B, sum of E]."""
+    """All members' head outputs -> probabilities [B, K], attention [B, T], embedding [B, sum of E].
+
+    Members stand in the order of their names, so that a set of members has one graph.
+    """
+    bundles = sorted(bundles, key=lambda bundle: bundle.name)
     names = tuple(bundle.name for bundle in bundles)
+    width = sum(bundle.embedding_dim for bundle in bundles)
     inputs = [spec.named(f"{spec.name}_{bundle.name}") for bundle in bundles for spec in head_graph(bundle).outputs]
     return Graph(
         name="average_" + "_".join(names),
         kind="average",
         inputs=tuple(inputs),
-        outputs=_answer(bundles),
+        outputs=(tensors.PROBABILITIES, tensors.ATTENTION, tensors.embedding(width)),
         members=names,
         file="average.onnx" if len(names) == 1 else f"average_{'_'.join(names)}.onnx",
     )
-
-
-def classify_ensemble(bundles: Sequence[Bundle], name: str = DEFAULT_ENSEMBLE, views: str = "single") -> Ensemble:
-    """Frames to answer through one or several members.
-
-    Raises:
-        ValueError: if no bundle is given, or two carry the same name.
-    """
-    names = [bundle.name for bundle in bundles]
-    if not names or len(set(names)) != len(names):
-        raise ValueError(f"an ensemble needs members with different names, got {names}")
-    steps: dict[str, Step] = {}
-    for bundle in bundles:
-        size = bundle.backbone.frame_size_px
-        preprocess = preprocess_graph(size, views)
-        seen = f"views_{size}"
-        steps[preprocess.name] = Step(preprocess, {"frames": "frames"}, {"views": seen})
-        extracted = f"features_{bundle.name}"
-        backbone, head = backbone_graph(bundle), head_graph(bundle)
-        steps[backbone.name] = Step(backbone, {"views": seen}, {"features": extracted})
-        outputs = {spec.name: f"{spec.name}_{bundle.name}" for spec in head.outputs}
-        steps[head.name] = Step(head, {"features": extracted}, outputs)
-    average = average_graph(bundles)
-    steps[average.name] = Step(
-        average,
-        {spec.name: spec.name for spec in average.inputs},
-        {spec.name: spec.name for spec in average.outputs},
-    )
-    return Ensemble(name, tuple(names), (tensors.FRAMES,), _answer(bundles), tuple(steps.values()), views)
-
-
-def _answer(bundles: Sequence[Bundle]) -> tuple[TensorSpec, ...]:
-    width = sum(bundle.embedding_dim for bundle in bundles)
-    return (tensors.PROBABILITIES, tensors.ATTENTION, tensors.embedding(width))

@@ -3,9 +3,10 @@
 Axis letters, the same everywhere:
 
     B videos, V views (test-time augmentation), T frames, H height, W width, C=3 RGB,
-    S side of the square the backbone sees, D backbone features, K classes, E embedding width.
+    S side of the square the backbone sees, D backbone features, K classes, E embedding width,
+    P passes through the head: every view in every order of time.
 
-B, V, T, H and W are free at run time; S, D and E belong to a bundle; C and K are fixed.
+B, V, P, T, H and W are free at run time; S, D and E belong to a bundle; C and K are fixed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from .taxonomy import NUM_CLASSES
 
 CONTRACT_VERSION = "1"  # of tensors and handshake; a client refuses another
-FREE_AXES = frozenset("BVTHW")
+FREE_AXES = frozenset("BVPTHWD")  # D in what all members share
 
 _TRITON_TYPES = {"uint8": "UINT8", "float16": "FP16", "float32": "FP32", "int64": "INT64"}
 
@@ -89,6 +90,18 @@ LOGITS = TensorSpec("logits", _F32, ("B", "V", NUM_CLASSES))
 
 VIEW_ATTENTION = TensorSpec("attention", _F32, ("B", "V", "T"))
 """Weight of each frame in each view's pooled embedding: >= 0, sums to 1 over T."""
+
+ANY_FEATURES = TensorSpec("features", _F32, ("B", "V", "T", "D"))
+"""``features`` of whichever member."""
+
+PASSES = TensorSpec("passes", _F32, ("B", "P", "T", "D"))
+"""Features rearranged along T: all orders of the first view, then those of the second, and so on."""
+
+PASS_ATTENTION = TensorSpec("pass_attention", _F32, ("B", "P", "T"))
+"""Attention of rearranged features, in their order."""
+
+FRAME_ATTENTION = TensorSpec("frame_attention", _F32, ("B", "P", "T"))
+"""The same weights where the frames stood before they were rearranged; sums to 1 over T."""
 
 PROBABILITIES = TensorSpec("probabilities", _F32, ("B", NUM_CLASSES))
 """Calibrated class probabilities, averaged over views and members; sums to 1."""

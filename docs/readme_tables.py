@@ -1,7 +1,7 @@
-"""Fills the generated tables of README.md from the code, the shipped bundle and the measured results.
+"""Fills the generated tables of README.md and pages of docs/ from the code, the bundles and measured results.
 
-python docs/readme_tables.py            rewrite README.md
-python docs/readme_tables.py --check    exit 1 if it is not current
+python docs/readme_tables.py            rewrite them
+python docs/readme_tables.py --check    exit 1 if one is not current
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from reelkind.core import bundle, specs, taxonomy
+from reelkind.core import bundle, ensembles, specs, taxonomy, tensors
 from reelkind.core.tensors import TensorSpec
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+RAW_CONTRACT, AUGMENTATION = ROOT / "docs" / "raw_contract.md", ROOT / "docs" / "tta.md"
+MEASURED = ROOT / "benchmarks" / "results"
 MEMBERS = ("lite", "lite2")
 
 
@@ -36,26 +38,78 @@ def classes() -> str:
     return _table(("class", "what counts", "subcategories"), rows)
 
 
+_MEANING = {
+    "frames": "RGB, 0 .. 255, any height and width; T frames in order of time",
+    "features_<member>": "what a backbone saw in each frame of each view, to be classified now or later",
+    "probabilities": f"calibrated, in the order {', '.join(taxonomy.CLASSES)}",
+    "attention": "how much each frame counted; sums to 1",
+    "embedding": "pooled vector of the clip, for search and clustering",
+}
+
+
 def contract() -> str:
     """Tensors of the served ensemble."""
-    ensemble = specs.classify_ensemble([bundle.load(ROOT / "bundles" / "lite")])
-    meaning = {
-        "frames": "RGB, 0 .. 255, any height and width; T frames in order of time",
-        "probabilities": f"calibrated, in the order {', '.join(taxonomy.CLASSES)}",
-        "attention": "how much each frame counted; sums to 1",
-        "embedding": "pooled vector of the clip, for search and clustering",
-    }
-
-    def row(direction: str, spec: TensorSpec) -> tuple[str, ...]:
-        return (direction, f"`{spec.name}`", spec.wire_type, f"[{', '.join(map(str, spec.shape))}]", meaning[spec.name])
-
-    rows = [row("in", spec) for spec in ensemble.inputs] + [row("out", spec) for spec in ensemble.outputs]
+    ensemble = ensembles.classify_ensemble([bundle.load(ROOT / "bundles" / "lite")])
+    rows = [_tensor_row(spec, "in") for spec in ensemble.inputs] + [
+        _tensor_row(spec, "out") for spec in ensemble.outputs
+    ]
     return _table(("", "tensor", "type", "shape", "meaning"), rows)
+
+
+def _tensor_row(spec: TensorSpec, *first: str) -> tuple[str, ...]:
+    shape = f"[{', '.join(map(str, spec.shape))}]"
+    return (*first, f"`{spec.name}`", spec.wire_type, shape, _MEANING[spec.name])
+
+
+def all_tensors() -> str:
+    """Every tensor that a client sends or receives."""
+    specs_of = (
+        tensors.FRAMES,
+        tensors.ANY_FEATURES.named("features_<member>"),
+        tensors.PROBABILITIES,
+        tensors.ATTENTION,
+    )
+    rows = [_tensor_row(spec) for spec in specs_of]
+    rows.append(("`embedding`", "FP32", "[B, E]", _MEANING["embedding"]))
+    return _table(("tensor", "type", "shape", "meaning"), rows)
+
+
+def models() -> str:
+    """Names of the models that a client asks, with what they take and give."""
+    answer = "`probabilities`, `attention`, `embedding`"
+    rows = []
+    for what, name, takes, gives in (
+        ("classify", specs.classify_name, "`frames`", answer),
+        ("features", specs.features_name, "`frames`", "`features_<member>` of each member"),
+        ("classify_features", specs.classify_features_name, "`features_<member>` of each member", answer),
+    ):
+        for tta in specs.TTA:
+            if what == "features" and tta == "fast":
+                continue  # as off: temporal views are made of features
+            rows.append((f"`{name(None, tta)}`", f"`{name('<x>', tta)}`", tta, takes, gives))
+    return _table(("default member", "of x", "augmentation", "takes", "gives"), rows)
+
+
+def limits() -> str:
+    """What a request may be, and how long it may wait."""
+    return _table(
+        ("limit", "value", "beyond it"),
+        [
+            ("videos a request, B", str(specs.MAX_BATCH), "INVALID_ARGUMENT"),
+            ("frames a video, T", str(specs.MAX_FRAMES), "INVALID_ARGUMENT"),
+            ("requests waiting at one model", str(specs.MAX_QUEUE_SIZE), "UNAVAILABLE: exceeds maximum queue size"),
+            (
+                "seconds a request may wait",
+                str(specs.QUEUE_TIMEOUT_US // 10**6),
+                "UNAVAILABLE: request timeout expired",
+            ),
+        ],
+    )
 
 
 def performance() -> str:
     """Serving overhead as last measured."""
-    report = json.loads((ROOT / "benchmarks" / "results" / "serving_overhead_cpu.json").read_text(encoding="utf-8"))
+    report = _measured("serving_overhead_cpu")
     rates, machine = report["clips_per_second"], report["machine"]
 
     def compared(key: str) -> str:
@@ -86,6 +140,54 @@ def performance() -> str:
         + f"\n\n{machine['processor']}, {machine['cores']} cores; ONNX Runtime; `make bench`{earlier}. "
         "GPU: not measured."
     )
+
+
+def serving() -> str:
+    """What features, timelines and company cost, as last measured."""
+    features, borders = _measured("features_speed_cpu"), _measured("timeline_borders_cpu")
+    overlap, company = _measured("timeline_overlap_cpu"), _measured("concurrency")
+    alone, crowd = (company["shared memory"][callers] for callers in ("1", "8"))
+    batches = crowd["models"][f"backbone_{company['bundle']}"]
+    right, parts = borders["right_in_timeline_where_right_alone"], borders["right_alone"]
+    memory = borders["resident_mb"]
+    rows = [
+        (
+            "a file classified again, from the cache of features",
+            f"**{features['from_cache']['median']:.0f} times** as fast as the first time "
+            f"(least of {len(features['files'])} files: {features['from_cache']['least']:.0f})",
+        ),
+        (
+            f"timeline of {borders['minutes']:.0f} minutes, {len(borders['parts'])} known segments",
+            f"{right} of the {parts} segments right that are right as single clips; borders off by at most "
+            f"{max(borders['border_errors_s']):.0f} s; {borders['wall_s']:.0f} s; the client's memory within "
+            f"{memory['most'] - memory['least']:.0f} MB",
+        ),
+        (
+            f"timeline of {overlap['minutes']:.0f} minutes, decoder and server on a core each",
+            f"**{overlap['timeline_to_slower_half']['median']:.2f}** of the slower of decoding alone "
+            f"({max(overlap['seconds']['decoding alone']):.0f} s) and inference alone "
+            f"({max(overlap['seconds']['inference alone']):.0f} s)",
+        ),
+        (
+            "8 callers at once, against one",
+            f"**{crowd['to_one_caller']['median']:.2f}** of its clips/s "
+            f"({crowd['to_one_caller']['low']:.2f} .. {crowd['to_one_caller']['high']:.2f}; one: "
+            f"{alone['clips_per_second']:.1f}); {batches['clips']} clips in {batches['executions']} executions",
+        ),
+    ]
+    return _table((f"`{company['bundle']}` served on {company['machine']['cores']} cores", "measured"), rows)
+
+
+def augmentation() -> str:
+    """Gain and cost of test-time augmentation, as last measured."""
+    from reelkind.benchmarks.tta import table
+
+    report = _measured("tta")
+    return table(report["gain"], report["cost"])
+
+
+def _measured(name: str) -> Any:
+    return json.loads((MEASURED / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def results() -> str:
@@ -121,21 +223,27 @@ def _with_intervals(found: Mapping[str, Any]) -> list[str]:
     return cells
 
 
-SECTIONS: dict[str, Callable[[], str]] = {
-    "results": results,
-    "classes": classes,
-    "contract": contract,
-    "performance": performance,
+SECTIONS: dict[Path, dict[str, Callable[[], str]]] = {
+    README: {
+        "results": results,
+        "classes": classes,
+        "contract": contract,
+        "performance": performance,
+        "serving": serving,
+        "augmentation": augmentation,
+    },
+    RAW_CONTRACT: {"tensors": all_tensors, "models": models, "limits": limits},
+    AUGMENTATION: {"augmentation": augmentation},
 }
 
 
-def render(text: str) -> str:
-    """README text with every generated section made anew.
+def render(text: str, page: Path = README) -> str:
+    """A page's text with every generated section made anew.
 
     Raises:
         ValueError: if a section's markers are missing.
     """
-    for name, make in SECTIONS.items():
+    for name, make in SECTIONS[page].items():
         begin, end = f"<!-- {name}: generated by docs/readme_tables.py -->", f"<!-- end {name} -->"
         text, count = re.subn(
             f"{re.escape(begin)}.*?{re.escape(end)}",
@@ -144,23 +252,26 @@ def render(text: str) -> str:
             flags=re.S,
         )
         if count != 1:
-            raise ValueError(f"README.md needs the section {begin} ... {end} exactly once, found {count}")
+            raise ValueError(f"{page.name} needs the section {begin} ... {end} exactly once, found {count}")
     return text
 
 
 def main() -> int:
-    """Rewrite or check README.md."""
+    """Rewrite or check the pages."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--check", action="store_true")
     args = parser.parse_args()
-    before = README.read_text(encoding="utf-8")
-    after = render(before)
-    if args.check and after != before:
-        sys.stderr.write("README.md is not current: run `python docs/readme_tables.py`\n")
-        return 1
-    if not args.check:
-        README.write_text(after, encoding="utf-8")
-    return 0
+    stale = []
+    for page in SECTIONS:
+        before = page.read_text(encoding="utf-8")
+        after = render(before, page)
+        if after != before and args.check:
+            stale.append(page.name)
+        elif after != before:
+            page.write_text(after, encoding="utf-8")
+    if stale:
+        sys.stderr.write(f"{' and '.join(stale)} not current: run `python docs/readme_tables.py`\n")
+    return 1 if stale else 0
 
 
 if __name__ == "__main__":

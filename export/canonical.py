@@ -61,16 +61,16 @@ def canonical(graph: Graph, exported: onnx.ModelProto) -> onnx.ModelProto:
     return assemble(graph, _cast_bytes_first(graph, casts + nodes), weights)
 
 
-def read_model(path: Path) -> onnx.ModelProto:
-    """An exported graph.
+def read_model(source: Path | bytes) -> onnx.ModelProto:
+    """An exported graph, from its file or the bytes of one.
 
     Raises:
         ExportError: if the file is damaged.
     """
     try:
-        model = onnx.load(path)
+        model = onnx.load_from_string(source) if isinstance(source, bytes) else onnx.load(source)
     except (DecodeError, UnicodeDecodeError) as error:
-        raise ExportError(f"{path} is no ONNX graph any more: {error}; run: reelkind export onnx") from error
+        raise ExportError(f"{source!s:.200} is no ONNX graph any more: {error}; run: reelkind export onnx") from error
     return model
 
 

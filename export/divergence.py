@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx
 
-from reelkind.core.specs import Ensemble, Graph
+from reelkind.core.ensembles import Ensemble
+from reelkind.core.specs import Graph
 
 from .intermediates import first_divergence, relative_error, runner, with_outputs
 from .steps import Tensors

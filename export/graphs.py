@@ -1,6 +1,6 @@
-"""Preprocessing and averaging as ONNX graphs, written node by node: nothing is traced and torch is not needed.
+"""Preprocessing, temporal views and averaging as ONNX graphs, written node by node: torch is not needed.
 
-Both are a handful of operators, stay on the CPU in every flavour, and read their tensors from ``core``.
+All are a handful of operators, stay on the CPU in every flavour, and read their tensors from ``core``.
 """
 
 from __future__ import annotations
@@ -12,13 +12,24 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from reelkind.core import specs
 from reelkind.core.bundle import Bundle
-from reelkind.core.specs import VIEWS, average_graph, head_graph, preprocess_graph
+from reelkind.core.specs import (
+    TEMPORAL_VIEWS,
+    VIEWS,
+    average_graph,
+    head_graph,
+    preprocess_graph,
+    temporal_attention_graph,
+    temporal_views_graph,
+)
 
 from .canonical import assemble
 from .errors import ExportError
+from .members import shares
 
 WIDTH_AXIS = 5  # of [B, V, T, 3, S, S]
+_FLIPPED = {"flip": "identity", "narrow_flip": "narrow"}
 
 
 class _Nodes:
@@ -52,15 +63,7 @@ def build_preprocess(frame_size_px: int, views: str) -> onnx.ModelProto:
     build.add("Reshape", "frames", "flat_shape", output="flat")  # [B*T, H, W, 3]
     build.add("Shape", "flat", output="num_frames", start=0, end=1)
     build.add("Concat", "num_frames", build.constant("square", [size, size, 3]), output="square_shape", axis=0)
-    build.add(
-        "Resize",
-        *("flat", "", "", "square_shape"),
-        output="resized",  # [B*T, S, S, 3]; resizing before the transpose moves fewer bytes
-        mode="linear",
-        antialias=1,
-        coordinate_transformation_mode="half_pixel",
-        exclude_outside=1,  # without it rows and columns at the edges differ from Pillow's by up to 19 levels
-    )
+    _add_resize(build, "flat", output="resized")  # [B*T, S, S, 3]; resizing before the transpose moves fewer bytes
     build.add("Transpose", "resized", output="planes", perm=[0, 3, 1, 2])  # [B*T, 3, S, S]
     build.add("Shape", "frames", output="batch", start=0, end=1)
     build.add("Shape", "frames", output="time", start=1, end=2)
@@ -68,9 +71,42 @@ def build_preprocess(frame_size_px: int, views: str) -> onnx.ModelProto:
     build.add("Concat", "batch", one, "time", tail, output="view_shape", axis=0)
     build.add("Reshape", "planes", "view_shape", output="identity")  # [B, 1, T, 3, S, S]
     for view in VIEWS[views]:
-        _add_view(build, view)
+        _add_view(build, view, size)
     build.add("Concat", *VIEWS[views], output="views", axis=1)
     return assemble(preprocess_graph(frame_size_px, views), build.nodes, build.constants)
+
+
+def build_temporal_views() -> onnx.ModelProto:
+    """float32 features [B, V, T, D] to passes [B, P, T, D]: every view in the orders of ``TEMPORAL_VIEWS``."""
+    build = _Nodes()
+    orders = _add_orders(build, "features")
+    build.add("Gather", "features", orders, output="by_view", axis=2)  # [B, V, R, T, D]
+    build.add("Shape", "features", output="batch", start=0, end=1)
+    build.add("Shape", "features", output="frames", start=2, end=4)  # [T, D]
+    build.add("Concat", "batch", build.constant("any", [-1]), "frames", output="shape", axis=0)
+    build.add("Reshape", "by_view", "shape", output="passes")
+    return assemble(temporal_views_graph(), build.nodes, build.constants)
+
+
+def build_temporal_attention() -> onnx.ModelProto:
+    """float32 attention [B, P, T] of passes, put back on the frames that stood there: [B, P, T].
+
+    A frame that stood in several places gets the sum of their weights, one that stood nowhere gets 0.
+    """
+    build = _Nodes()
+    orders = _add_orders(build, "pass_attention")
+    last = build.constant("last", [-1])
+    places = build.add("Unsqueeze", orders, last, output="places")  # [R, T, 1]
+    build.add("Equal", places, "forward", output="stands_there")  # [R, T, T]
+    build.add("Cast", "stands_there", output="one_hot", to=onnx.TensorProto.FLOAT)
+    build.add("Shape", "pass_attention", output="batch", start=0, end=1)
+    by_view = build.constant("by_view", [-1, len(TEMPORAL_VIEWS), 1])
+    build.add("Concat", "batch", by_view, "num_frames", output="split_shape", axis=0)
+    build.add("Reshape", "pass_attention", "split_shape", output="split")  # [B, V, R, 1, T]
+    build.add("MatMul", "split", "one_hot", output="put_back")
+    build.add("Shape", "pass_attention", output="shape")
+    build.add("Reshape", "put_back", "shape", output="frame_attention")
+    return assemble(temporal_attention_graph(), build.nodes, build.constants)
 
 
 def build_average(bundles: Sequence[Bundle], weights: Sequence[float] | None = None) -> onnx.ModelProto:
@@ -86,17 +122,15 @@ def build_average(bundles: Sequence[Bundle], weights: Sequence[float] | None = N
     Raises:
         ExportError: if the weights do not fit the members.
     """
-    shares = [1.0] * len(bundles) if weights is None else list(weights)
-    if len(shares) != len(bundles) or min(shares) < 0 or sum(shares) <= 0:
-        raise ExportError(f"{len(bundles)} members need as many weights >= 0, not all 0; got {shares}")
+    parts = shares(weights, len(bundles))
     build = _Nodes()
     views = build.constant("view_axis", [1])
     terms: dict[str, list[str]] = {"probabilities": [], "attention": [], "embedding": []}
-    for bundle, share in zip(bundles, shares, strict=True):
+    for bundle, share in sorted(zip(bundles, parts, strict=True), key=lambda pair: pair[0].name):
         member = bundle.name
         logits, attention, embedding = (f"{spec.name}_{member}" for spec in head_graph(bundle).outputs)
         temperature = build.constant(f"temperature_{member}", bundle.temperature, np.float32)
-        weight = build.constant(f"weight_{member}", share / sum(shares), np.float32)
+        weight = build.constant(f"weight_{member}", share, np.float32)
         scaled = build.add("Div", logits, temperature, output=f"scaled_{member}")
         per_view = build.add("Softmax", scaled, output=f"softmax_{member}", axis=-1)  # [B, V, K]
         for name, tensor in (("probabilities", per_view), ("attention", attention), ("embedding", embedding)):
@@ -110,12 +144,62 @@ def build_average(bundles: Sequence[Bundle], weights: Sequence[float] | None = N
     return assemble(average_graph(bundles), build.nodes, build.constants)
 
 
-def _add_view(build: _Nodes, view: str) -> None:
-    """The named view of ``identity``, under its own name."""
+def _add_orders(build: _Nodes, source: str) -> str:
+    """int64 [R, T]: which frame stands where in each of ``TEMPORAL_VIEWS``; T is the length of axis 2 of ``source``.
+
+    Beside it are left ``num_frames`` [1] and ``forward`` [T].
+    """
+    build.add("Shape", source, output="num_frames", start=2, end=3)
+    scalar = build.add("Squeeze", "num_frames", output="num_frames_scalar")
+    zero, one = build.constant("zero", 0), build.constant("one", 1)
+    build.add("Range", zero, scalar, one, output="forward")
+    first = build.constant("first", [0])
+    rows = [
+        build.add("Unsqueeze", _add_order(build, name), first, output=f"{name}_row")  # [1, T]
+        for name in TEMPORAL_VIEWS
+    ]
+    return build.add("Concat", *rows, output="orders", axis=0)
+
+
+def _add_order(build: _Nodes, name: str) -> str:
+    """int64 [T]: which frame stands where in a temporal view, under the view's name."""
+    if name == "forward":
+        return name
+    if name == "even":
+        two = build.constant("two", 2)
+        return build.add("Mul", build.add("Div", "forward", two, output="pair"), two, output=name)
+    if name == "odd":
+        last = build.add("Sub", "num_frames_scalar", "one", output="last_frame")
+        return build.add("Min", build.add("Add", "even", "one", output="odd_or_beyond"), last, output=name)
+    raise ExportError(f"no graph is known for temporal view {name!r}: add it to reelkind.export.graphs")
+
+
+def _add_view(build: _Nodes, view: str, size: int) -> None:
+    """The named view of the frames, uint8 [B, 1, T, 3, S, S], under its own name; ``X_flip`` comes after ``X``."""
     if view == "identity":
         return
-    if view != "flip":
+    if view == "narrow":
+        margin = specs.narrow_margin_px(size)
+        left, right = build.constant("left", [margin]), build.constant("right", [size - margin])
+        build.add("Slice", "resized", left, right, build.constant("columns", [2]), output="middle")
+        _add_resize(build, "middle", output="widened")
+        build.add("Transpose", "widened", output="widened_planes", perm=[0, 3, 1, 2])
+        build.add("Reshape", "widened_planes", "view_shape", output=view)
+    elif view in _FLIPPED:
+        ends = build.constant(f"last_{view}", [-1]), build.constant(f"before_first_{view}", [np.iinfo(np.int64).min])
+        steps = build.constant(f"width_axis_{view}", [WIDTH_AXIS]), build.constant(f"backwards_{view}", [-1])
+        build.add("Slice", _FLIPPED[view], *ends, *steps, output=view)
+    else:
         raise ExportError(f"no graph is known for view {view!r}: add it to reelkind.export.graphs")
-    last, before_first = build.constant("last", [-1]), build.constant("before_first", [np.iinfo(np.int64).min])
-    axis, backwards = build.constant("width_axis", [WIDTH_AXIS]), build.constant("backwards", [-1])
-    build.add("Slice", "identity", last, before_first, axis, backwards, output="flip")
+
+
+def _add_resize(build: _Nodes, source: str, output: str) -> None:
+    build.add(
+        "Resize",
+        *(source, "", "", "square_shape"),
+        output=output,
+        mode="linear",
+        antialias=1,
+        coordinate_transformation_mode="half_pixel",
+        exclude_outside=1,  # without it rows and columns at the edges differ from Pillow's by up to 19 levels
+    )

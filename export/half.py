@@ -1,7 +1,7 @@
 """A graph in FP32 to the same graph in FP16 with FP32 islands, strongly typed: every change of type is a Cast.
 
 TensorRT 11 has no FP16 flag and TensorRT 10 is told not to use its own: the types in the graph decide. Which operators
-stay FP32 stands in ``core.specs.FP32_ISLANDS``; the border of the graph keeps the types of the contract.
+stay FP32 stands in ``export.islands``; the border of the graph keeps the types of the contract.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from reelkind.core.specs import FP32_ISLANDS, Graph, Islands
+from reelkind.core.specs import Graph
 
 from .canonical import assemble
 from .constants import float_types, with_folded_norms, with_plain_weights
 from .errors import ExportError
+from .islands import FP32_ISLANDS, Islands
 
 HALF, SINGLE = int(TensorProto.FLOAT16), int(TensorProto.FLOAT)
 _NAMES = {HALF: "half", SINGLE: "single"}

@@ -74,7 +74,7 @@ def search(graph: Graph, single: onnx.ModelProto, half: onnx.ModelProto) -> Half
             if not np.isfinite(values).all():
                 raise ParityError(
                     f"{graph.name} in FP16: {tensor} is not finite on {name}; keep its operator in FP32 "
-                    f"(core.specs.FP32_ISLANDS) or serve the graph in FP32"
+                    f"(export.islands) or serve the graph in FP32"
                 )
             size = float(np.abs(values).max(initial=0))
             if types[tensor] == onnx.TensorProto.FLOAT16 and size > largest:

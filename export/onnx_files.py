@@ -15,18 +15,26 @@ import torch
 from reelkind.core import specs
 from reelkind.core.bundle import ONNX_FOLDER, Bundle
 from reelkind.core.specs import VIEWS, Graph
-from reelkind.core.tensors import CONTRACT_VERSION
 
 from .canonical import read_model, with_metadata
 from .checkpoint import load_modules
-from .graphs import build_average, build_preprocess
+from .graphs import build_preprocess, build_temporal_attention, build_temporal_views
 from .half import CastRecord, to_half
 from .half_check import HalfReport, search
+from .members import average_file, shares
 from .modules import build_backbone_graph, build_head_graph
-from .origin import find_graph_file, origin
+from .origin import find_graph_file, metadata_entries
 from .steps import Stage
-from .torch_pipeline import average_stage, preprocess_stage, torch_stage
+from .torch_pipeline import (
+    average_stage,
+    preprocess_stage,
+    temporal_attention_stage,
+    temporal_views_stage,
+    torch_stage,
+)
 from .verify import verify
+
+_SCALING_LEVELS = 1  # of 255: enlarging, ONNX Runtime rounds some pixels otherwise than Pillow
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +49,7 @@ class GraphFile:
 
 
 def export_bundle(bundle: Bundle, folder: str | os.PathLike[str] | None = None) -> list[GraphFile]:
-    """Write the graphs of one member: preprocess for every set of views, backbone, head, average.
+    """Write the graphs of one member: preprocess for every set of views, backbone, head, average, temporal views.
 
     Args:
         bundle: a bundle on disk.
@@ -55,27 +63,56 @@ def export_bundle(bundle: Bundle, folder: str | os.PathLike[str] | None = None) 
         ParityError: if a graph does not compute what PyTorch computes; nothing of the bundle is written then.
     """
     backbone, head = load_modules(bundle)
-    size = bundle.backbone.frame_size_px
+    size, exact = bundle.backbone.frame_size_px, torch.float64
+    body, temporal = specs.backbone_graph(bundle), specs.head_graph(bundle)
     checked = [
+        *(
+            _check(
+                specs.preprocess_graph(size, views),
+                build_preprocess(size, views),
+                preprocess_stage(size, views),
+                [bundle],
+            )
+            for views in VIEWS
+        ),
         _check(
-            specs.preprocess_graph(size, views), build_preprocess(size, views), preprocess_stage(size, views), [bundle]
-        )
-        for views in VIEWS
+            body,
+            build_backbone_graph(bundle, backbone),
+            torch_stage(backbone, 3),
+            [bundle],
+            partial(torch_stage, backbone, 3, exact),
+        ),
+        _check(specs.temporal_views_graph(), build_temporal_views(), temporal_views_stage(), [bundle]),
+        _check(
+            temporal,
+            build_head_graph(bundle, head),
+            torch_stage(head, 2),
+            [bundle],
+            partial(torch_stage, head, 2, exact),
+        ),
+        _check(specs.temporal_attention_graph(), build_temporal_attention(), temporal_attention_stage(), [bundle]),
+        _check_average([bundle]),
     ]
-    for graph, model, module, num_folded in (
-        (specs.backbone_graph(bundle), build_backbone_graph(bundle, backbone), backbone, 3),
-        (specs.head_graph(bundle), build_head_graph(bundle, head), head, 2),
-    ):
-        exact = partial(torch_stage, module, num_folded, torch.float64)
-        checked.append(_check(graph, model, torch_stage(module, num_folded), [bundle], exact))
-    checked.append(_check(specs.average_graph([bundle]), build_average([bundle]), average_stage([bundle]), [bundle]))
     return [_write(graph, file, error, folder or bundle.path(ONNX_FOLDER)) for graph, file, error in checked]
 
 
-def export_average(bundles: Sequence[Bundle], folder: str | os.PathLike[str] | None = None) -> GraphFile:
-    """Write the graph that joins several members; by default into the first member's ``onnx`` folder."""
-    checked = _check(specs.average_graph(bundles), build_average(bundles), average_stage(bundles), bundles)
-    return _write(*checked, folder or bundles[0].path(ONNX_FOLDER))
+def export_average(
+    bundles: Sequence[Bundle],
+    folder: str | os.PathLike[str] | None = None,
+    weights: Sequence[float] | None = None,
+) -> GraphFile:
+    """Write the graph that joins several members; by default into the ``onnx`` folder of the first by name.
+
+    Args:
+        bundles: the members.
+        folder: where to.
+        weights: share of each bundle; equal ones by default.
+
+    Raises:
+        ExportError: if the weights do not fit the members.
+    """
+    first = min(bundles, key=lambda bundle: bundle.name)
+    return _write(*_check_average(bundles, weights), folder or first.path(ONNX_FOLDER))
 
 
 @dataclass(frozen=True)
@@ -123,13 +160,15 @@ def _check(
     bundles: Sequence[Bundle],
     exact: Callable[[], Stage] | None = None,
 ) -> tuple[Graph, bytes, float]:
-    entries = {"contract_version": CONTRACT_VERSION, "kind": graph.kind}
-    if graph.members:
-        entries["members"] = ",".join(graph.members)
-        entries["origin"] = origin(graph, {bundle.name: bundle for bundle in bundles})
-        entries["weights"] = "trained" if all(bundle.trained for bundle in bundles) else "untrained"
-    file = with_metadata(model, entries)
-    return graph, file, verify(graph, file, reference, bundles[0].backbone.frame_size_px, exact=exact)
+    file = with_metadata(model, metadata_entries(graph, {bundle.name: bundle for bundle in bundles}))
+    levels = _SCALING_LEVELS if graph.kind == "preprocess" else 0
+    return graph, file, verify(graph, file, reference, bundles[0].backbone.frame_size_px, exact=exact, levels=levels)
+
+
+def _check_average(bundles: Sequence[Bundle], weights: Sequence[float] | None = None) -> tuple[Graph, bytes, float]:
+    graph, file = specs.average_graph(bundles), average_file(bundles, weights)
+    reference = average_stage(bundles, shares(weights, len(bundles)))
+    return graph, file, verify(graph, file, reference, bundles[0].backbone.frame_size_px)
 
 
 def _write(graph: Graph, file: bytes, max_error: float, folder: str | os.PathLike[str]) -> GraphFile:

@@ -15,9 +15,11 @@ import onnxruntime
 from reelkind.core import bundle as bundles_on_disk
 from reelkind.core import specs
 from reelkind.core.bundle import Bundle
+from reelkind.core.ensembles import classify_ensemble
 from reelkind.core.specs import Graph
 
 from .canonical import read_model
+from .members import joint_average
 from .origin import find_graph_file
 from .steps import Stage, Tensors, run_steps
 
@@ -31,6 +33,7 @@ class OnnxPipeline:
         folders: a bundle's folder, or several: the members of one ensemble.
         num_threads: CPU threads of a backbone; 0 means all cores.
         views: key of ``core.specs.VIEWS``.
+        temporal: whether heads see the features in all orders of ``core.specs.TEMPORAL_VIEWS``.
         precision: one of ``core.specs.PRECISIONS``; which files of backbones and heads are run.
         prepare: changes each backbone's and head's graph before it is run, e.g. ``half_emulation.with_rounding``.
         replaced: graph name -> what computes it instead of ONNX Runtime, e.g. an engine.
@@ -50,24 +53,19 @@ class OnnxPipeline:
         num_threads: int = 0,
         *,
         views: str = "single",
+        temporal: bool = False,
         precision: str = "fp32",
         prepare: Callable[[onnx.ModelProto], onnx.ModelProto] | None = None,
         replaced: Mapping[str, Stage] | None = None,
     ) -> None:
         several = [folders] if isinstance(folders, (str, os.PathLike)) else folders
         self.members: list[Bundle] = [bundles_on_disk.load(folder) for folder in several]
-        self.ensemble = specs.classify_ensemble(self.members, views=views)
+        self.ensemble = classify_ensemble(self.members, views=views, temporal=temporal)
         self._precision, self._prepare = precision, prepare
-        self.stages: dict[str, Stage] = dict(replaced or {})
-        for graph in (step.graph for step in self.ensemble.steps):
-            if graph.name in self.stages:
-                continue
-            path = self._path(graph)
-            file = self.model(graph).SerializeToString() if prepare and graph.is_network else path
-            if graph.kind == "backbone":
-                self.stages[graph.name] = _frame_wise(file, num_threads or len(os.sched_getaffinity(0)))
-            else:
-                self.stages[graph.name] = onnx_stage(file, num_threads=1)  # as served: these are cheap
+        graphs = [step.graph for step in self.ensemble.steps if step.graph.name not in (replaced or {})]
+        files = {graph: self.model(graph).SerializeToString() for graph in graphs if prepare and graph.is_network}
+        files |= {graph: self._file(graph) for graph in graphs if graph not in files}
+        self.stages = onnx_stages(files, num_threads) | dict(replaced or {})
 
     def __call__(self, frames: np.ndarray) -> Tensors:
         """Every tensor of the ensemble: ``probabilities`` [B, K], ``attention`` [B, T], ``embedding`` [B, E], ..."""
@@ -75,11 +73,29 @@ class OnnxPipeline:
 
     def model(self, graph: Graph) -> onnx.ModelProto:
         """The graph of a stage, as it is run."""
-        model = read_model(self._path(graph))
+        model = read_model(self._file(graph))
         return self._prepare(model) if self._prepare and graph.is_network else model
 
-    def _path(self, graph: Graph) -> Path:
-        return find_graph_file(graph, {bundle.name: bundle for bundle in self.members}, self._precision)
+    def _file(self, graph: Graph) -> Path | bytes:
+        by_name = {bundle.name: bundle for bundle in self.members}
+        if len(graph.members) > 1:
+            return joint_average(graph, by_name)
+        return find_graph_file(graph, by_name, self._precision)
+
+
+def onnx_stages(files: Mapping[Graph, Path | bytes], num_threads: int = 0) -> dict[str, Stage]:
+    """Graphs as they are served on a CPU: backbones a few frames at a time on all threads, the rest on one.
+
+    Args:
+        files: graph -> its file, or the bytes of one.
+        num_threads: CPU threads of a backbone; 0 means all cores.
+    """
+    return {
+        graph.name: _frame_wise(file, num_threads or len(os.sched_getaffinity(0)))
+        if graph.kind == "backbone"
+        else onnx_stage(file, num_threads=1)
+        for graph, file in files.items()
+    }
 
 
 def onnx_stage(graph: Path | bytes, num_threads: int = 0) -> Stage:

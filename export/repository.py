@@ -1,12 +1,13 @@
 """Bundles to a model repository: one folder a model, ``config.pbtxt`` built as protobuf from ``core``.
 
     <repository>/
-        classify/config.pbtxt, 1/                 ensemble: wiring, and what a client must know
-        preprocess/config.pbtxt, 1/model.onnx     CPU in every flavour
+        classify/config.pbtxt, 1/                 ensemble: wiring, and what a client must know; so are features_*
+        preprocess/config.pbtxt, 1/model.onnx     CPU in every flavour; so are temporal_*
         backbone_<member>/, head_<member>/        1/model.onnx, or 1/model.plan built on the card that runs it
         average_<member>/config.pbtxt, labels.txt, 1/model.onnx
 
-Torch and ONNX are not needed: the graphs lie ready in the bundles.
+Torch and ONNX are not needed: the graphs lie ready in the bundles. Only the average of a set of members that nobody
+has exported is made here, for which the package ``onnx`` is.
 """
 
 from __future__ import annotations
@@ -23,13 +24,15 @@ from tritonclient.grpc import model_config_pb2 as pb
 from reelkind.core import specs
 from reelkind.core.bundle import Bundle, weights_hash
 from reelkind.core.clips import FRAME_SIZE_PX
-from reelkind.core.specs import Ensemble, Graph
+from reelkind.core.ensembles import Ensemble, deployment
+from reelkind.core.specs import Graph
 from reelkind.core.taxonomy import CLASSES
 from reelkind.core.tensors import CONTRACT_VERSION, TensorSpec
 
 from .engine_files import find_engine
 from .errors import ExportError
 from .execution import Execution
+from .members import joint_average, member_weights
 from .origin import find_graph_file
 
 VERSION_FOLDER = "1"
@@ -37,28 +40,31 @@ LABELS_NAME = "labels.txt"
 KEEP_NAME = ".gitkeep"  # version folders must survive a checkout, ensembles have nothing else in theirs
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-_RUNNER = _PACKAGE / "serving" / "runner.py"  # read, never imported
-_ENGINE_RUNNER = (_PACKAGE / "serving" / "tensorrt_runtime.py", _PACKAGE / "core" / "cuda.py")  # likewise
-_WARMUP_LENGTHS = {"V": 1, "H": FRAME_SIZE_PX, "W": FRAME_SIZE_PX}
+_RUNNER = {  # name in a version folder -> file that is copied there, never imported here
+    "model.py": _PACKAGE / "serving" / "runner.py",
+    "runtimes.py": _PACKAGE / "serving" / "runtimes.py",
+}
+_ENGINE_RUNNER = (_PACKAGE / "serving" / "tensorrt_runtime.py", _PACKAGE / "core" / "cuda.py")
+_WARMUP_LENGTHS = {"V": 1, "P": len(specs.TEMPORAL_VIEWS), "H": FRAME_SIZE_PX, "W": FRAME_SIZE_PX, "D": 1}
 
 
-def standard_ensembles(bundles: Sequence[Bundle]) -> list[Ensemble]:
-    """``classify`` and ``classify_tta`` of the first member; ``classify_ensemble`` and its ``_tta`` of all, if more.
+def standard_ensembles(bundles: Sequence[Bundle], names: Collection[str] | None = None) -> list[Ensemble]:
+    """Every ensemble that is served with these members, the first being the default one; or those of given names.
 
     Raises:
-        ExportError: if two members carry the same name.
+        ExportError: if two members carry the same name, names of models meet, or there is no ensemble of a name.
     """
-    names = [bundle.name for bundle in bundles]
-    if len(set(names)) != len(names):
-        raise ExportError(f"members must have different names, got {', '.join(names)}: rename one in its bundle.json")
-    groups = {specs.DEFAULT_ENSEMBLE: list(bundles[:1])}
-    if len(bundles) > 1:
-        groups[f"{specs.DEFAULT_ENSEMBLE}_ensemble"] = list(bundles)
-    return [
-        specs.classify_ensemble(members, name if views == "single" else f"{name}_{views}", views)
-        for name, members in groups.items()
-        for views in specs.VIEWS
-    ]
+    members = [bundle.name for bundle in bundles]
+    if len(set(members)) != len(members):
+        raise ExportError(f"members must have different names, got {', '.join(members)}: rename one in its bundle.json")
+    try:
+        ensembles = {ensemble.name: ensemble for ensemble in deployment(bundles)}
+    except ValueError as error:
+        raise ExportError(str(error)) from error
+    unknown = sorted(set(names or ()) - ensembles.keys())
+    if unknown:
+        raise ExportError(f"no ensemble is called {', '.join(unknown)} (there are: {', '.join(ensembles)})")
+    return [ensemble for name, ensemble in ensembles.items() if names is None or name in names]
 
 
 def write_repository(
@@ -105,7 +111,7 @@ def write_repository(
     if unknown:
         raise ExportError(f"no backbone or head is called {', '.join(unknown)} (there are: {', '.join(composing)})")
     for graph in composing.values():
-        files = _runner_files(graph, execution)
+        files: dict[str, Path | bytes] = {**_runner_files(graph, execution)}
         if graphs:
             files |= _graph_files(graph, execution, members, engines)
         model = Path(folder, graph.name)
@@ -113,7 +119,10 @@ def write_repository(
         if graph.kind == "average":
             (model / LABELS_NAME).write_text("".join(f"{name}\n" for name in CLASSES), encoding="utf-8")
         for name, source in files.items():
-            shutil.copyfile(source, version / name)
+            if isinstance(source, bytes):
+                (version / name).write_bytes(source)
+            else:
+                shutil.copyfile(source, version / name)
     for ensemble in ensembles:
         _write_model(Path(folder, ensemble.name), ensemble_config(ensemble, members))
     return [*composing, *(ensemble.name for ensemble in ensembles)]
@@ -127,36 +136,48 @@ def ensemble_config(ensemble: Ensemble, bundles: dict[str, Bundle]) -> pb.ModelC
         added = config.ensemble_scheduling.step.add(model_name=step.graph.name, model_version=-1)
         added.input_map.update(step.input_map)
         added.output_map.update(step.output_map)
+    for key, value in _parameters(ensemble, bundles).items():
+        config.parameters[key].string_value = value
+    return config
+
+
+def _parameters(ensemble: Ensemble, bundles: dict[str, Bundle]) -> dict[str, str]:
     members = [bundles[name] for name in ensemble.members]
     parameters = {
         "contract_version": CONTRACT_VERSION,
         "reelkind_version": metadata.version("reelkind"),
+        "kind": ensemble.kind,
         "num_frames": str(max(bundle.num_frames for bundle in members)),
         "frame_size_px": str(max(bundle.backbone.frame_size_px for bundle in members)),
         "classes": ",".join(CLASSES),
         "members": ",".join(ensemble.members),
-        "views": ",".join(specs.VIEWS[ensemble.views]),
+        "member_weights": ",".join(f"{share:.6g}" for share in member_weights(members)),
+        "feature_dims": ",".join(str(bundle.backbone.feature_dim) for bundle in members),
+        "views": ",".join(ensemble.views),
+        "temporal_views": ",".join(ensemble.temporal_views),
         "trained": "true" if all(bundle.trained for bundle in members) else "false",
+        "untrained": ",".join(bundle.name for bundle in members if not bundle.trained),
         "weights": ",".join(weights_hash(bundle) for bundle in members),
     }
-    for key, value in parameters.items():
-        config.parameters[key].string_value = value
-    return config
+    abstain_below = members[0].abstain_below if len(members) == 1 else None
+    if abstain_below is not None and ensemble.kind != "features":
+        parameters["abstain_below"] = repr(abstain_below)  # not rounded: it lies just where an answer is
+    return parameters
 
 
 def _runner_files(graph: Graph, execution: Execution) -> dict[str, Path]:
     """Name in the version folder -> Python file that is copied there."""
     if not execution.by_runner:
         return {}
-    return {"model.py": _RUNNER} | (
-        {path.name: path for path in _ENGINE_RUNNER} if execution.uses_engine(graph) else {}
-    )
+    return _RUNNER | ({path.name: path for path in _ENGINE_RUNNER} if execution.uses_engine(graph) else {})
 
 
 def _graph_files(
     graph: Graph, execution: Execution, members: dict[str, Bundle], engines: str | os.PathLike[str] | None
-) -> dict[str, Path]:
-    """Name in the version folder -> graph or engine that is copied there."""
+) -> dict[str, Path | bytes]:
+    """Name in the version folder -> graph or engine that is copied there, or its bytes."""
+    if len(graph.members) > 1:
+        return {"model.onnx": joint_average(graph, members)}
     if not execution.uses_engine(graph):
         return {"model.onnx": find_graph_file(graph, members)}
     return {} if engines is None else {"model.plan": find_engine(engines, graph, members)}
@@ -190,6 +211,9 @@ def _graph_config(graph: Graph, execution: Execution) -> pb.ModelConfig:
             kind = pb.ModelInstanceGroup.KIND_CPU
         if execution.num_threads is not None:
             config.parameters["intra_op_thread_count"].string_value = str(execution.num_threads)
+    if graph.kind.startswith("temporal"):
+        # Members' branches arrive here at the same moment, and the batcher may leave the second one waiting for 500 ms.
+        config.ClearField("dynamic_batching")
     config.instance_group.add(count=num_instances, kind=kind)
     for num_frames in (1, specs.WARMUP_FRAMES):
         _add_warmup(config, graph.inputs, num_frames)

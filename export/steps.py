@@ -6,33 +6,33 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from reelkind.core.specs import Ensemble
+from reelkind.core.ensembles import Ensemble
 
 Tensors = dict[str, np.ndarray]
 Stage = Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]
 """Inputs of a graph in its order -> its outputs in its order."""
 
 
-def run_steps(ensemble: Ensemble, stages: Mapping[str, Stage], frames: np.ndarray) -> Tensors:
+def run_steps(ensemble: Ensemble, stages: Mapping[str, Stage], *inputs: np.ndarray) -> Tensors:
     """Run the ensemble as the server wires it.
 
     Args:
         ensemble: the wiring.
         stages: graph name -> what computes it.
-        frames: uint8 RGB [B, T, H, W, 3].
+        inputs: of the ensemble, in its order: frames, or features of every member.
 
     Returns:
         Every tensor of the ensemble under its name in the ensemble: the answer and what led to it.
 
     Raises:
-        ValueError: if ``frames`` do not fit the contract.
+        ValueError: if an input does not fit the contract.
     """
-    (spec,) = ensemble.inputs
-    spec.check(frames)
-    tensors: Tensors = {spec.name: frames}
+    tensors: Tensors = {}
+    for spec, array in zip(ensemble.inputs, inputs, strict=True):
+        spec.check(array)
+        tensors[spec.name] = array
     for step in ensemble.steps:
-        inputs = [tensors[step.input_map[port.name]] for port in step.graph.inputs]
-        outputs = stages[step.graph.name](inputs)
+        outputs = stages[step.graph.name]([tensors[step.input_map[port.name]] for port in step.graph.inputs])
         for port, array in zip(step.graph.outputs, outputs, strict=True):
             tensors[step.output_map[port.name]] = array
     return tensors

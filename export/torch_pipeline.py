@@ -15,34 +15,70 @@ from torch import Tensor, nn
 
 from reelkind.core import specs
 from reelkind.core.bundle import Bundle
-from reelkind.core.specs import VIEWS, Graph
+from reelkind.core.ensembles import classify_ensemble
+from reelkind.core.specs import TEMPORAL_VIEWS, VIEWS, Graph
 
 from .checkpoint import load_modules
 from .errors import ExportError
+from .members import member_weights
+from .origin import find_graph_file
+from .reference import onnx_stage
 from .steps import Stage, Tensors, run_steps
+
+
+def _narrow(planes: np.ndarray) -> np.ndarray:
+    """The middle columns of uint8 [..., S, S], widened by Pillow, whose filter the exported graph follows."""
+    from PIL import Image
+
+    size = planes.shape[-1]
+    box = (specs.narrow_margin_px(size), 0, size - specs.narrow_margin_px(size), size)
+    flat = [Image.fromarray(plane).crop(box) for plane in planes.reshape(-1, size, size)]
+    wide = [np.asarray(plane.resize((size, size), Image.Resampling.BILINEAR)) for plane in flat]
+    return np.stack(wide).reshape(planes.shape)
+
 
 _VIEW: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "identity": lambda planes: planes,
     "flip": lambda planes: planes[..., ::-1],
+    "narrow": _narrow,
+    "narrow_flip": lambda planes: _narrow(planes)[..., ::-1],
+}
+
+_ORDER: dict[str, Callable[[int], list[int]]] = {  # number of frames -> which frame stands where
+    "forward": lambda num_frames: list(range(num_frames)),
+    "even": lambda num_frames: [frame - frame % 2 for frame in range(num_frames)],
+    "odd": lambda num_frames: [min(frame | 1, num_frames - 1) for frame in range(num_frames)],
 }
 
 
 class TorchPipeline:
-    """Frames of the bundles' own size, uint8 [B, T, S, S, 3], to every tensor of the ensemble."""
+    """Frames of the largest size a member sees, uint8 [B, T, S, S, 3], to every tensor of the ensemble.
 
-    def __init__(self, bundles: Sequence[Bundle], *, views: str = "single") -> None:
-        self.ensemble = specs.classify_ensemble(bundles, views=views)
+    For members that see a smaller one the exported graph scales them: scaling is tested against Pillow instead.
+    """
+
+    def __init__(self, bundles: Sequence[Bundle], *, views: str = "single", temporal: bool = False) -> None:
+        self.ensemble = classify_ensemble(bundles, views=views, temporal=temporal)
         self.stages: dict[str, Stage] = {}
         self._modules: dict[str, tuple[nn.Module, int]] = {}
+        largest = max(bundle.backbone.frame_size_px for bundle in bundles)
         for bundle in bundles:
             backbone, head = load_modules(bundle)
             self._modules[specs.backbone_graph(bundle).name] = (backbone, 3)
             self._modules[specs.head_graph(bundle).name] = (head, 2)
             size = bundle.backbone.frame_size_px
-            self.stages[specs.preprocess_graph(size, views).name] = preprocess_stage(size, views)
+            preprocess = specs.preprocess_graph(size, views)
+            self.stages[preprocess.name] = (
+                preprocess_stage(size, views)
+                if size == largest
+                else onnx_stage(find_graph_file(preprocess, {bundle.name: bundle}))
+            )
             self.stages[specs.backbone_graph(bundle).name] = torch_stage(backbone, num_folded=3)
             self.stages[specs.head_graph(bundle).name] = torch_stage(head, num_folded=2)
-        self.stages[specs.average_graph(bundles).name] = average_stage(bundles)
+        shares = dict(zip(self.ensemble.members, member_weights(bundles), strict=True))
+        self.stages[specs.average_graph(bundles).name] = average_stage(bundles, [shares[each.name] for each in bundles])
+        self.stages[specs.temporal_views_graph().name] = temporal_views_stage()
+        self.stages[specs.temporal_attention_graph().name] = temporal_attention_stage()
 
     def __call__(self, frames: np.ndarray) -> Tensors:
         """Every tensor of the ensemble under its name."""
@@ -96,7 +132,7 @@ def torch_stage(module: nn.Module, num_folded: int, dtype: torch.dtype = torch.f
 
 
 def preprocess_stage(frame_size_px: int, views: str) -> Stage:
-    """Views of frames that have the right size already; scaling is tested against Pillow instead."""
+    """Views of frames that have the right size already."""
 
     def run(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         (frames,) = inputs
@@ -108,21 +144,59 @@ def preprocess_stage(frame_size_px: int, views: str) -> Stage:
     return run
 
 
-def average_stage(bundles: Sequence[Bundle]) -> Stage:
-    """Temperature, softmax and means in float64."""
+def temporal_views_stage() -> Stage:
+    """Features [B, V, T, D] rearranged along T to passes [B, P, T, D]."""
 
     def run(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        logits, attention, embedding = inputs[0::3], inputs[1::3], inputs[2::3]
-        probabilities = [
-            _softmax(scores.astype(np.float64) / bundle.temperature).mean(axis=1)
-            for bundle, scores in zip(bundles, logits, strict=True)
-        ]
+        (features,) = inputs
+        orders = _orders(features.shape[2])
+        passes = np.stack([features[:, :, order] for order in orders], axis=2)  # [B, V, R, T, D]
+        return [passes.reshape(len(features), -1, *features.shape[2:])]
+
+    return run
+
+
+def temporal_attention_stage() -> Stage:
+    """Attention [B, P, T] of rearranged frames to that of the frames they came from."""
+
+    def run(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        (weights,) = inputs
+        result = np.zeros_like(weights)
+        orders = _orders(weights.shape[2])
+        for place in range(weights.shape[1]):
+            order = orders[place % len(orders)]
+            for position, frame in enumerate(order):
+                result[:, place, frame] += weights[:, place, position]
+        return [result]
+
+    return run
+
+
+def _orders(num_frames: int) -> list[list[int]]:
+    return [_ORDER[name](num_frames) for name in TEMPORAL_VIEWS]
+
+
+def average_stage(bundles: Sequence[Bundle], shares: Sequence[float] | None = None) -> Stage:
+    """Temperature, softmax and means in float64.
+
+    Args:
+        bundles: the members in any order; tensors come in that of their names, as the graph takes them.
+        shares: of each bundle; equal ones by default.
+    """
+    weights = shares or [1 / len(bundles)] * len(bundles)
+    ordered = sorted(zip(bundles, weights, strict=True), key=lambda pair: pair[0].name)
+
+    def run(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        members = list(zip(ordered, inputs[0::3], inputs[1::3], inputs[2::3], strict=True))
         answer = (
-            np.mean(probabilities, axis=0),
-            np.mean([weights.mean(axis=1) for weights in attention], axis=0),
-            np.concatenate([vectors.mean(axis=1) for vectors in embedding], axis=-1),
+            sum(
+                share * _softmax(logits.astype(np.float64) / bundle.temperature).mean(axis=1)
+                for (bundle, share), logits, _, _ in members
+            ),
+            sum(share * attention.astype(np.float64).mean(axis=1) for (_, share), _, attention, _ in members),
+            np.concatenate([embedding.mean(axis=1) for _, _, _, embedding in members], axis=-1),
         )
-        return [array.astype(np.float32) for array in answer]
+        return [np.asarray(array, np.float32) for array in answer]
 
     return run
 

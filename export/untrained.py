@@ -27,6 +27,7 @@ from reelkind.training.backbones import build_backbone
 from reelkind.training.models import TemporalHead
 
 from .clips import extreme_clips, synthetic_clips
+from .errors import ExportError
 
 _LOGIT_GAIN = 6  # spreads the answers, so that a wrong graph is seen in probabilities
 
@@ -51,31 +52,41 @@ def write_untrained_bundle(
         frame_size_px: S.
         width: E of the head.
         num_layers: LSTM layers of the head.
+
+    Raises:
+        ExportError: if the name cannot name a member, or the sizes fit no network.
+        ConfigError: if the backbone is unknown.
     """
     path = Path(folder)
-    path.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         body = build_backbone(backbone)
+        bundle = _describe(name, backbone, body.feature_dim, seed, frame_size_px, width, num_layers)
         _calibrate(body, frame_size_px)
-        info = HeadInfo(feature_dim=body.feature_dim, width=width, num_layers=num_layers)
-        head = TemporalHead(info)
+        head = TemporalHead(bundle.head)
         with torch.no_grad():
             head.classifier.weight.mul_(_LOGIT_GAIN)
+    path.mkdir(parents=True, exist_ok=True)
     for module, file_name in ((body, BACKBONE_WEIGHTS_NAME), (head, HEAD_WEIGHTS_NAME)):
         state = {key: tensor for key, tensor in module.state_dict().items() if tensor.is_floating_point()}
         save_file({key: tensor.half().contiguous() for key, tensor in state.items()}, path / file_name)
-    return save(
-        Bundle(
+    return save(bundle, path)
+
+
+def _describe(
+    name: str, backbone: str, feature_dim: int, seed: int, frame_size_px: int, width: int, num_layers: int
+) -> Bundle:
+    try:
+        return Bundle(
             name=name,
-            backbone=BackboneInfo(backbone, body.feature_dim, frame_size_px),
-            head=info,
+            backbone=BackboneInfo(backbone, feature_dim, frame_size_px),
+            head=HeadInfo(feature_dim=feature_dim, width=width, num_layers=num_layers),
             num_frames=NUM_FRAMES,
             trained=False,
             provenance={"weights": f"random, seed {seed}: answers mean nothing"},
-        ),
-        path,
-    )
+        )
+    except ValueError as error:
+        raise ExportError(str(error)) from error
 
 
 def _calibrate(backbone: nn.Module, frame_size_px: int) -> None:

@@ -6,10 +6,12 @@ import math
 from pathlib import Path
 
 from .control import KEY_HEADER, RESTRICTED
+from .options import ServerOptions, tls_options, trace_settings
 from .ports import Addresses
 from .runtime import Runtime
 
 SHARED_MEMORY_API = "shared-memory"
+INFERENCE_API = "inference"
 
 
 def server_command(
@@ -21,6 +23,7 @@ def server_command(
     shm_prefix: str,
     key: str,
     stop_timeout_s: float,
+    extras: ServerOptions,
 ) -> list[str]:
     """The whole command.
 
@@ -32,9 +35,12 @@ def server_command(
         shm_prefix: start of the names of this run's shared memory.
         key: opens the APIs that others must not use; other users of this machine can read it in the process list.
         stop_timeout_s: how long answers in flight may take after SIGTERM.
+        extras: TLS, response cache, traces.
     """
     # Whoever may register shared memory may read any of it: useful on one machine, not for strangers.
-    restricted = ",".join([*RESTRICTED, *([SHARED_MEMORY_API] if addresses.exposed else [])])
+    restricted = [*RESTRICTED, *([SHARED_MEMORY_API] if addresses.exposed else [])]
+    # tritonserver encrypts gRPC only: what is not encrypted takes no videos.
+    http_restricted = [*restricted, *([INFERENCE_API] if extras.tls else [])]
     options: dict[str, object] = {
         "model-repository": repository,
         "backend-directory": runtime.backend_directory(scratch),
@@ -42,19 +48,25 @@ def server_command(
         "load-model": "*",
         "grpc-address": addresses.bind,
         "grpc-port": addresses.grpc_port,
-        "http-address": addresses.bind,
+        "http-address": addresses.http_bind,
         "http-port": addresses.http_port,
         "metrics-address": addresses.bind,
         "metrics-port": addresses.metrics_port,
-        "grpc-restricted-protocol": f"{restricted}:{KEY_HEADER}={key}",
-        "http-restricted-api": f"{restricted}:{KEY_HEADER}={key}",
+        "grpc-restricted-protocol": f"{','.join(restricted)}:{KEY_HEADER}={key}",
+        "http-restricted-api": f"{','.join(http_restricted)}:{KEY_HEADER}={key}",
         "backend-config": f"python,shm-region-prefix-name={shm_prefix}",
         "exit-timeout-secs": math.ceil(stop_timeout_s),
     }
     if runtime.embedded:
         options |= {"pinned-memory-pool-byte-size": 0, "allow-gpu-metrics": "false"}  # no GPU: do not look for one
         options["disable-auto-complete-config"] = None  # completing what is complete would start every stub twice
+    if extras.tls:
+        options |= tls_options(extras.tls, scratch)
+    if extras.response_cache_bytes:
+        options["cache-config"] = f"local,size={extras.response_cache_bytes}"
+        options["cache-directory"] = runtime.cache_directory
     return [
         str(runtime.executable),
         *(f"--{name}" if value is None else f"--{name}={value}" for name, value in options.items()),
+        *(f"--trace-config={setting}" for setting in (trace_settings(extras.tracing) if extras.tracing else ())),
     ]

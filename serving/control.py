@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from .models import canary_feeds
+from .tls import Tls
 
 RESTRICTED = ("model-repository", "trace", "logging")
 """APIs that would let anyone who reaches the port replace model code or write files; our key opens them."""
@@ -44,9 +46,9 @@ class ModelMissingError(CanaryError):
 class Control:
     """Talks to one server. Every call has a timeout; one instance must not be used by two threads at a time."""
 
-    def __init__(self, grpc_url: str, key: str) -> None:
-        self._client = triton.InferenceServerClient(grpc_url)
-        self._headers = {f"triton-grpc-protocol-{KEY_HEADER}": key}
+    def __init__(self, grpc_url: str, key: str = "", tls: Tls | None = None) -> None:
+        self._client = triton.InferenceServerClient(grpc_url, **(tls.credentials() if tls else {}))
+        self._headers = {f"triton-grpc-protocol-{KEY_HEADER}": key} if key else {}
 
     def close(self) -> None:
         """Close the channel."""
@@ -59,33 +61,77 @@ class Control:
         except InferenceServerException:
             return False
 
+    def config(self, model: str) -> Any:
+        """A model's configuration as the server has read it.
+
+        Raises:
+            CanaryError: if the server does not say.
+        """
+        try:
+            return self._client.get_model_config(model, client_timeout=_CALL_TIMEOUT_S).config
+        except InferenceServerException as error:
+            raise CanaryError(f"the server does not describe {model}: {error.message()}") from error
+
+    def require_ready(self, model: str) -> None:
+        """Do nothing for a model that is ready.
+
+        Raises:
+            ModelMissingError: if it is not.
+        """
+        if not self.is_ready(model):
+            raise ModelMissingError(f"{model} is not loaded")
+
     def num_answers(self, model: str) -> int:
-        """How many requests a model has answered since it was loaded; -1 if the server does not say."""
+        """How many requests a model has computed since it was loaded; -1 if the server does not say."""
         try:
             statistics = self._client.get_inference_statistics(model, client_timeout=_CALL_TIMEOUT_S)
         except InferenceServerException:
             return -1
-        return sum(entry.inference_stats.success.count for entry in statistics.model_stats)
+        counts = (entry.inference_stats for entry in statistics.model_stats)
+        return sum(count.success.count - count.cache_hit.count for count in counts)
 
     def canary(self, config: Any, timeout_s: float, num_frames: int | None = None) -> None:
-        """Run one inference of zeros and look at the answer.
+        """Run one inference of next to nothing and look at the answer.
+
+        Raises:
+            CanaryError: of the kind that says what to do about it.
+        """
+        answers = self.infer(config.name, canary_feeds(config, num_frames), timeout_s)
+        for output in config.output:
+            values = answers.get(output.name)
+            if values is None or values.size == 0 or not np.isfinite(values).all():
+                raise CanaryError(f"{config.name} answers '{output.name}' with nothing or with non-numbers")
+
+    def infer(
+        self, model: str, feeds: Mapping[str, np.ndarray], timeout_s: float, version: str = ""
+    ) -> dict[str, np.ndarray]:
+        """Outputs of a model, or of one version of it.
 
         Raises:
             CanaryError: of the kind that says what to do about it.
         """
         inputs = []
-        for name, array in canary_feeds(config, num_frames).items():
-            tensor = triton.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
-            tensor.set_data_from_numpy(array)
-            inputs.append(tensor)
+        for name, array in feeds.items():
+            inputs.append(triton.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype)))
+            inputs[-1].set_data_from_numpy(np.ascontiguousarray(array))
         try:
-            result = self._client.infer(config.name, inputs, client_timeout=timeout_s)
+            result = self._client.infer(model, inputs, model_version=version, client_timeout=timeout_s)
         except InferenceServerException as error:
             raise _canary_error(error) from error
-        for output in config.output:
-            values = result.as_numpy(output.name)
-            if values is None or values.size == 0 or not np.isfinite(values).all():
-                raise CanaryError(f"{config.name} answers '{output.name}' with nothing or with non-numbers")
+        names = [output.name for output in result.get_response().outputs]
+        return {name: result.as_numpy(name) for name in names}
+
+    def versions(self, model: str) -> set[str]:
+        """Versions of a model that are ready to answer.
+
+        Raises:
+            CanaryError: if the server does not say.
+        """
+        try:
+            index = self._client.get_model_repository_index(headers=self._headers, client_timeout=_CALL_TIMEOUT_S)
+        except InferenceServerException as error:
+            raise CanaryError(f"the server does not list its models: {error.message()}") from error
+        return {entry.version for entry in index.models if entry.name == model and entry.state == "READY"}
 
     def reload(self, model: str) -> None:
         """Unload a model and load it again; ensembles made of it go and come back with it.
@@ -100,7 +146,7 @@ class Control:
             raise CanaryError(f"{model} cannot be loaded again: {error.message()}") from error
 
     def load(self, model: str) -> None:
-        """Load a model that is not.
+        """Load a model that is not, or what has changed of one that is.
 
         Raises:
             CanaryError: if the server cannot.

@@ -1,8 +1,8 @@
-"""A model repository to its models: their names, configurations and an input that each ensemble accepts."""
+"""A model repository to its models: their names, configurations and inputs that each ensemble accepts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from reelkind.core import tensors
 
 from .errors import ServingError
 
+_MARK = 8  # values that tell one canary from another
+
 
 def ensemble_configs(repository: Path, wanted: Sequence[str] | None = None) -> dict[str, Any]:
     """ModelConfigs of the wanted ensembles, or of all there are, by name.
@@ -25,7 +27,7 @@ def ensemble_configs(repository: Path, wanted: Sequence[str] | None = None) -> d
     paths = sorted(repository.glob("*/config.pbtxt"))
     if not paths:
         raise ServingError(f"no models in {repository}: no folder there has a config.pbtxt")
-    configs = [_read_config(path) for path in paths]
+    configs = [read_config(path) for path in paths]
     found = {config.name: config for config in configs if config.platform == "ensemble"}
     names = tuple(found) if wanted is None else tuple(wanted)
     for name in names or ("at all",):
@@ -34,7 +36,12 @@ def ensemble_configs(repository: Path, wanted: Sequence[str] | None = None) -> d
     return {name: found[name] for name in names}
 
 
-def _read_config(path: Path) -> Any:
+def read_config(path: Path) -> Any:
+    """The ModelConfig in a file.
+
+    Raises:
+        ServingError: naming the file, if there is none in it.
+    """
     try:
         config = text_format.Parse(path.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
     except (text_format.ParseError, OSError, UnicodeDecodeError) as error:
@@ -43,8 +50,27 @@ def _read_config(path: Path) -> Any:
     return config
 
 
+def composing_models(config: Any) -> set[str]:
+    """Names of the models that an ensemble is made of."""
+    return {step.model_name for step in config.ensemble_scheduling.step}
+
+
+def covering(configs: Mapping[str, Any]) -> list[str]:
+    """Few ensembles whose answers show that every composing model of all of them answers."""
+    missing = {name: composing_models(config) for name, config in configs.items()}
+    chosen: list[str] = []
+    while any(missing.values()) or not chosen:
+        best = max(missing, key=lambda name: len(missing[name]))  # the first of equals
+        chosen.append(best)
+        answered = missing.pop(best)
+        missing = {name: models - answered for name, models in missing.items()}
+    return chosen
+
+
 def canary_feeds(config: Any, num_frames: int | None = None) -> dict[str, np.ndarray]:
-    """Zeros for one video that fit an ensemble's inputs.
+    """One video that fits an ensemble's inputs: zeros, but for a mark that is never the same twice.
+
+    Without the mark a response cache would answer for models that cannot.
 
     Args:
         config: the ensemble's ModelConfig; ``num_frames`` and ``frame_size_px`` are read from its parameters.
@@ -58,5 +84,16 @@ def canary_feeds(config: Any, num_frames: int | None = None) -> dict[str, np.nda
         known = tensors.FRAMES if spec.name == tensors.FRAMES.name else tensors.features(spec.dims[-1])
         shape = [axis if isinstance(axis, int) else lengths[axis] for axis in known.shape]
         dtype = model_config_pb2.DataType.Name(spec.data_type).removeprefix("TYPE_")
-        feeds[spec.name] = np.zeros(shape, triton_to_np_dtype(dtype))
+        array = np.zeros(shape, triton_to_np_dtype(dtype))
+        array.flat[:_MARK] = np.random.default_rng().integers(0, 256, min(_MARK, array.size))
+        feeds[spec.name] = array
     return feeds
+
+
+def allow_response_cache(repository: Path) -> None:
+    """Let every ensemble of a repository of our own answer from the response cache."""
+    for name in ensemble_configs(repository):
+        path = repository / name / "config.pbtxt"
+        config = read_config(path)
+        config.response_cache.enable = True
+        path.write_text(text_format.MessageToString(config), encoding="utf-8")

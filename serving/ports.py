@@ -20,12 +20,19 @@ class Addresses:
     Attributes:
         bind: IPv4 address that the server binds.
         grpc_port, http_port, metrics_port: its three ports.
+        encrypted: gRPC is; HTTP, which is not, then listens on loopback only.
     """
 
     bind: str
     grpc_port: int
     http_port: int
     metrics_port: int
+    encrypted: bool = False
+
+    @property
+    def http_bind(self) -> str:
+        """IPv4 address that HTTP binds."""
+        return LOOPBACK if self.encrypted else self.bind
 
     @property
     def reach(self) -> str:
@@ -38,6 +45,12 @@ class Addresses:
         return self.grpc_port, self.http_port, self.metrics_port
 
     @property
+    def listeners(self) -> list[tuple[str, int]]:
+        """Host and port of each service, as a client on this machine connects to it."""
+        http_host = LOOPBACK if self.encrypted else self.reach
+        return [(self.reach, self.grpc_port), (http_host, self.http_port), (self.reach, self.metrics_port)]
+
+    @property
     def grpc_url(self) -> str:
         """``host:port`` as gRPC clients on this machine want it."""
         return f"{self.reach}:{self.grpc_port}"
@@ -45,7 +58,8 @@ class Addresses:
     @property
     def http_url(self) -> str:
         """Base URL of the HTTP API."""
-        return f"http://{self.reach}:{self.http_port}"
+        host, port = self.listeners[1]
+        return f"http://{host}:{port}"
 
     @property
     def metrics_url(self) -> str:
@@ -58,8 +72,15 @@ class Addresses:
         return not self.bind.startswith("127.")
 
 
-def claim(host: str, grpc_port: int, http_port: int, metrics_port: int) -> Addresses:
+def claim(host: str, grpc_port: int, http_port: int, metrics_port: int, *, encrypted: bool = False) -> Addresses:
     """Resolve the host, pick a free port for every 0 and make sure that the others are free now.
+
+    Args:
+        host: IPv4 address or name to listen on.
+        grpc_port: the port wanted for gRPC.
+        http_port: for HTTP.
+        metrics_port: for metrics.
+        encrypted: see ``Addresses``.
 
     Raises:
         ServingError: naming the port that is taken or the host that is not ours.
@@ -77,12 +98,12 @@ def claim(host: str, grpc_port: int, http_port: int, metrics_port: int) -> Addre
             listener = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                listener.bind((bind, port))
+                listener.bind((LOOPBACK if encrypted and name == "http" else bind, port))
                 listener.listen(1)
             except OSError as error:
                 raise ServingError(_refusal(error, name, port, host)) from None
             taken[name] = int(listener.getsockname()[1])
-    return Addresses(str(bind), taken["grpc"], taken["http"], taken["metrics"])
+    return Addresses(str(bind), taken["grpc"], taken["http"], taken["metrics"], encrypted)
 
 
 def is_open(host: str, port: int) -> bool:

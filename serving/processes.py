@@ -40,6 +40,7 @@ class Stub:
 
     process: Process
     model: str
+    version: str = "1"
 
 
 def read(pid: int) -> Process | None:
@@ -74,5 +75,6 @@ def stubs(leader: int) -> list[Stub]:
         except OSError:
             continue
         if len(command) > 1 and PurePath(command[0]).name == _STUB:
-            found.append(Stub(process, PurePath(command[1]).parent.parent.name))  # <model>/<version>/model.py
+            version = PurePath(command[1]).parent  # <model>/<version>/model.py
+            found.append(Stub(process, version.parent.name, version.name))
     return found

@@ -35,6 +35,12 @@ class Runtime:
         """Whether it came out of a wheel: CPU only, Python backend only."""
         return self.environment is not None
 
+    @property
+    def cache_directory(self) -> Path:
+        """Where its response caches lie."""
+        folder = self.environment.tritonserver_folder if self.environment else self.executable.resolve().parent.parent
+        return folder / "caches"
+
     def choose_flavour(self, wanted: str = "auto") -> str:
         """The flavour of model repository to build for this server.
 

@@ -1,7 +1,7 @@
 """A model repository to a server that answers, and back to nothing.
 
 with TritonServer(repository, grpc_port=0, http_port=0, metrics_port=0) as server:
-    ...  # server.url is "127.0.0.1:<port>"; every ensemble has answered once
+    ...  # server.url is "127.0.0.1:<port>"; every ensemble can answer
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from .command import server_command
 from .control import CanaryError, Control
 from .errors import ServingError
 from .failures import crashed, explain, is_fatal, port_was_taken
-from .models import ensemble_configs
+from .models import covering, ensemble_configs
+from .options import ServerOptions
 from .ports import LOOPBACK, Addresses, claim, is_open
 from .runtime import Runtime, find_runtime
-from .supervisor import Supervisor
+from .supervisor import CANARY_FRAMES, Supervisor
 from .tree import ProcessTree
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ DEFAULT_GRPC_PORT, DEFAULT_HTTP_PORT, DEFAULT_METRICS_PORT = 8001, 8000, 8002
 
 _POLL_S = 0.05
 _CANARY_TIMEOUT_S = 60.0
+_TRACE_FILE_S = 20.0  # the file is written when all models are unloaded
 _START_ATTEMPTS = (
     3  # a picked port may be taken by somebody else; on a starved machine tritonserver may crash in loading
 )
@@ -57,6 +59,7 @@ class TritonServer:
         stop_timeout_s: float = 30.0,
         supervise: bool = True,
         owned: Sequence[Path] = (),
+        options: ServerOptions | None = None,
     ) -> None:
         """Describe the server; nothing runs before ``start`` or ``with``.
 
@@ -69,10 +72,11 @@ class TritonServer:
             http_port: for the HTTP API.
             metrics_port: for Prometheus.
             log_file: where tritonserver's output is appended; default: a file that is deleted when the server stops.
-            start_timeout_s: until every ensemble must have answered.
+            start_timeout_s: until all must have answered.
             stop_timeout_s: how long ``stop`` waits for answers in flight.
             supervise: bring back what crashes.
             owned: folders to delete if this process dies without calling ``stop``; never deleted otherwise.
+            options: TLS, response cache, traces.
         """
         self.repository = Path(repository).absolute()
         self._wanted_ensembles = None if ensembles is None else tuple(ensembles)
@@ -83,7 +87,8 @@ class TritonServer:
         self._start_timeout_s, self._stop_timeout_s = start_timeout_s, stop_timeout_s
         self._owned = tuple(Path(folder).absolute() for folder in owned)
         self._supervisor = Supervisor(self) if supervise else None
-        self._key = secrets.token_hex(16)
+        self.options = options or ServerOptions()
+        self.key = secrets.token_hex(16)  # opens the APIs that others must not use
         self._scratch: Path | None = None
         self._tree: ProcessTree | None = None
         self._addresses: Addresses | None = None
@@ -117,7 +122,7 @@ class TritonServer:
     def control(self) -> Control:
         """Calls to the server; the supervisor's thread alone may use it while there is one."""
         if self._control is None:
-            self._control = Control(self.url, self._key)
+            self._control = Control(self.url, self.key, self.options.tls)
         return self._control
 
     def __enter__(self) -> TritonServer:
@@ -132,21 +137,24 @@ class TritonServer:
         self.stop()
 
     def start(self) -> None:
-        """Start tritonserver and return when every ensemble has answered.
+        """Start tritonserver and return when every composing model has answered and every ensemble is ready.
 
         Raises:
             ServingError: one sentence with the reason; nothing is left running.
         """
         if self._tree is not None:
             raise ServingError("a server can be started once")
+        if self.options.tls:
+            self.options.tls.check()
         self.configs = ensemble_configs(self.repository, self._wanted_ensembles)
         self._runtime = self._runtime or find_runtime()
         self._scratch = Path(tempfile.mkdtemp(prefix="reelkind-server-"))
         log_file = self._log_file or self._scratch / "server.log"
-        self._tree = ProcessTree(log_file, self._stop_timeout_s, [self._scratch, *self._owned])
+        unload = {"unload_s": _TRACE_FILE_S} if self.options.tracing and self.options.tracing.file else {}
+        self._tree = ProcessTree(log_file, self._stop_timeout_s, [self._scratch, *self._owned], **unload)
         try:
             for attempts_left in reversed(range(_START_ATTEMPTS)):
-                self._addresses = claim(self._host, *self._wanted_ports)
+                self._addresses = claim(self._host, *self._wanted_ports, encrypted=self.options.tls is not None)
                 try:
                     self._launch()
                     break
@@ -225,29 +233,34 @@ class TritonServer:
             self.addresses,
             scratch=self._scratch,
             shm_prefix=self._tree.shm_prefix,
-            key=self._key,
+            key=self.key,
             stop_timeout_s=self._stop_timeout_s,
+            extras=self.options,
         )
         self._tree.launch(command, self._runtime.variables())
         self._wait_until_answering(self._tree, time.monotonic() + self._start_timeout_s)
 
     def _wait_until_answering(self, tree: ProcessTree, deadline: float) -> None:
         reason = "it does not listen yet"
-        waiting = list(self.configs.values())
+        asked = covering(self.configs)  # once these answer, the others lack no model: being ready is enough
+        waiting = [*asked, *(name for name in self.configs if name not in asked)]
         while waiting:
             # gRPC backs off for seconds after a refused connection: ask only when somebody listens.
-            if all(is_open(self.addresses.reach, port) for port in self.addresses.ports):
+            if all(is_open(host, port) for host, port in self.addresses.listeners):
                 try:
-                    self.control.canary(waiting[0], timeout_s=_CANARY_TIMEOUT_S)
+                    if waiting[0] in asked:
+                        self.control.canary(self.configs[waiting[0]], _CANARY_TIMEOUT_S, CANARY_FRAMES)
+                    else:
+                        self.control.require_ready(waiting[0])
                     waiting.pop(0)
+                    continue
                 except CanaryError as error:
                     reason = str(error)
             if not tree.is_running() or self._stopping or is_fatal(tree.log()):
                 raise ServingError(self.why_it_ended())
             if time.monotonic() > deadline:
                 raise ServingError(f"tritonserver did not answer within {self._start_timeout_s:.0f} s: {reason}")
-            if waiting:
-                time.sleep(_POLL_S)
+            time.sleep(_POLL_S)
 
     def _end(self, graceful: bool) -> None:
         if self._tree is not None:

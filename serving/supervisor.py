@@ -1,9 +1,12 @@
 """A server that crashes or hangs to one that answers again.
 
 A Python model whose process died is never started again by tritonserver, and is called ready all the same. So the
-processes are watched, and every ensemble that has had no traffic is asked for an answer now and then.
+processes are watched, and ensembles that have had no traffic are asked for an answer now and then: as many of them as
+it takes to reach every model.
 
     process of a model gone          → unload and load that model; its ensembles come back with it
+    ... but another took its place,
+    or its version was unloaded      → somebody loads another version: nothing to do
     that failed twice, server gone   → start the whole server again on the same ports
     too many restarts in a minute    → give up with a reason
 """
@@ -15,12 +18,14 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from . import processes
 from .control import BusyError, CanaryError, Control, ModelMissingError, StubUnhealthyError
 from .errors import ServingError
+from .models import covering
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +76,7 @@ class Supervisor:
         self._ended = threading.Event()
         self._failure = ""
         self._stubs: list[processes.Stub] = []
+        self._num_stubs: dict[tuple[str, str], int] = {}  # (model, version) -> processes it has when all is well
         self._restarts: list[float] = []
         self._answers: dict[str, int] = {}
         self._strikes: dict[str, int] = {}
@@ -120,15 +126,38 @@ class Supervisor:
         if not self._server.is_running():
             self._restart(self._server.why_it_ended())
             return
-        dead = {stub.model for stub in self._stubs if not processes.is_alive(stub.process)}
+        dead = [stub for stub in self._stubs if not processes.is_alive(stub.process)]
         if dead:
-            self._bring_back(dead, "its process died")
+            self._bury(dead)
         elif time.monotonic() >= self._next_canary:
             self._ask_next()
 
+    def _bury(self, dead: Sequence[processes.Stub]) -> None:
+        """Bring back models whose process died; one that was replaced or unloaded on purpose is forgotten."""
+        now = _count(self._server.stubs())
+        fewer = {stub.model for stub in dead if now[_key(stub)] < self._num_stubs[_key(stub)]}
+        missed = {model for model in fewer if self._is_loaded(model, dead)}
+        self._stubs = [stub for stub in self._stubs if stub not in dead]
+        self._notice_new()
+        if missed:
+            self._bring_back(missed, "its process died")
+
+    def _is_loaded(self, model: str, dead: Sequence[processes.Stub]) -> bool:
+        try:
+            return bool(self._server.control.versions(model) & {stub.version for stub in dead if stub.model == model})
+        except CanaryError:  # it does not say: bringing back will show
+            return True
+
+    def _notice_new(self) -> None:
+        """Watch processes that somebody's loading of another version has brought."""
+        known = {stub.process.pid for stub in self._stubs}
+        self._stubs += [stub for stub in self._server.stubs() if stub.process.pid not in known]
+        for key, number in _count(self._stubs).items():
+            self._num_stubs.setdefault(key, number)
+
     def _ask_next(self) -> None:
         """One canary inference, to the ensembles in turn, unless traffic has shown that this one answers."""
-        names = list(self._server.configs)
+        names = covering(self._server.configs)
         name = names[self._turn % len(names)]
         answers = self._server.control.num_answers(name)
         try:
@@ -138,6 +167,7 @@ class Supervisor:
                 answers += 1
             self._answers[name] = answers
             self._strikes.pop(name, None)
+            self._notice_new()
             self._turn += 1
             self._next_canary = time.monotonic() + CANARY_INTERVAL_S
         except CanaryError as error:
@@ -183,10 +213,11 @@ class Supervisor:
                 os.kill(stub.process.pid, signal.SIGKILL)
         for model in models:
             control.reload(model)
-        for name, config in self._server.configs.items():
+        for name in self._server.configs:
             if not control.is_ready(name):
                 control.load(name)
-            control.canary(config, CANARY_TIMEOUT_S, CANARY_FRAMES)
+        for name in covering(self._server.configs):
+            control.canary(self._server.configs[name], CANARY_TIMEOUT_S, CANARY_FRAMES)
 
     def _restart(self, reason: str) -> None:
         """Start the whole server again.
@@ -213,6 +244,15 @@ class Supervisor:
             return
 
     def _look_around(self) -> None:
-        self._stubs = self._server.stubs()
+        self._stubs, self._num_stubs = [], {}
+        self._notice_new()
         self._answers, self._strikes = {}, {}
         self._next_canary = time.monotonic() + CANARY_INTERVAL_S
+
+
+def _key(stub: processes.Stub) -> tuple[str, str]:
+    return stub.model, stub.version
+
+
+def _count(stubs: Sequence[processes.Stub]) -> Counter[tuple[str, str]]:
+    return Counter(map(_key, stubs))

@@ -27,17 +27,18 @@ _ALL_ANSWERED = b"All models are stopped, unloading models"  # tritonserver's wo
 class ProcessTree:
     """tritonserver and its stubs, behind a guard (see ``guard.py``)."""
 
-    def __init__(self, log_file: Path, grace_s: float, owned: Sequence[Path]) -> None:
+    def __init__(self, log_file: Path, grace_s: float, owned: Sequence[Path], unload_s: float = _UNLOAD_S) -> None:
         """Describe the tree; ``launch`` makes it.
 
         Args:
             log_file: where the tree's output is appended.
             grace_s: how long answers in flight may take at the end.
             owned: folders to delete if this process dies without calling ``close``.
+            unload_s: how long the rest may take, for who has something to write down at its end.
         """
         self.log_file = log_file
         self.shm_prefix = f"reelkind_{os.getpid()}_{secrets.token_hex(4)}_"
-        self._grace_s = grace_s
+        self._grace_s, self._unload_s = grace_s, unload_s
         self._owned = [str(folder) for folder in owned]
         self._guard: subprocess.Popen[bytes] | None = None
         self._launching = threading.Lock()
@@ -129,5 +130,5 @@ class ProcessTree:
         answered = False
         while guard.poll() is None and time.monotonic() < deadline:
             if not answered and _ALL_ANSWERED in self.log():
-                answered, deadline = True, min(deadline, time.monotonic() + _UNLOAD_S)
+                answered, deadline = True, min(deadline, time.monotonic() + self._unload_s)
             time.sleep(_POLL_S)

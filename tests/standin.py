@@ -1,4 +1,4 @@
-"""A stand-in for Triton: a real gRPC server of the KServe v2 protocol that answers as a reelkind ensemble would.
+"""A stand-in for Triton: a real gRPC server of the KServe v2 protocol that answers as reelkind's ensembles would.
 
 It says what a test tells it to, which a real server cannot be made to: every status, silence, damaged tensors.
 """
@@ -19,22 +19,54 @@ from reelkind.core.taxonomy import CLASSES
 from reelkind.core.tensors import CONTRACT_VERSION
 
 NUM_FRAMES, FRAME_SIZE_PX, EMBEDDING_DIM, MAX_BATCH = 4, 32, 6, 8
+FEATURE_DIM = 3  # mean red, green and blue of each frame, times four
 PARAMETERS = {
     "contract_version": CONTRACT_VERSION,
+    "kind": "classify",
     "num_frames": str(NUM_FRAMES),
     "frame_size_px": str(FRAME_SIZE_PX),
     "classes": ",".join(CLASSES),
     "members": "lite",
     "views": "identity",
-    "trained": "true",
+    "temporal_views": "forward",
+    "feature_dims": str(FEATURE_DIM),
+    "member_weights": "1.0",
+    "untrained": "",
     "weights": "0" * 64,
+}
+MODELS = {
+    # name -> what its config has of its own
+    "classify": {},
+    "classify_lite": {},
+    "classify_ensemble": {},
+    "classify_tta_fast": {"temporal_views": "forward,reversed"},
+    "classify_tta": {"views": "identity,flip", "temporal_views": "forward,reversed"},
+    "features": {"kind": "features"},
+    "features_lite": {"kind": "features"},
+    "classify_features": {"kind": "classify_features", "views": "any"},
+    "classify_features_lite": {"kind": "classify_features", "views": "any"},
+}
+BORDERS = {
+    # kind -> tensors taken and given
+    "classify": (["frames"], ["probabilities", "attention", "embedding"]),
+    "features": (["frames"], ["features_lite"]),
+    "classify_features": (["features_lite"], ["probabilities", "attention", "embedding"]),
 }
 
 
 def expected_probabilities(frames: np.ndarray) -> np.ndarray:
     """What it answers for uint8 [B, T, H, W, 3]: softmax of four times mean red, green, blue, and zero: [B, 4]."""
-    colours = frames.astype(np.float64).mean(axis=(1, 2, 3)) / 255 * 4
-    weights = np.exp(np.concatenate([colours, np.zeros((len(frames), 1))], axis=1))
+    return _probabilities(expected_features(frames))
+
+
+def expected_features(frames: np.ndarray) -> np.ndarray:
+    """What its features of uint8 [B, T, H, W, 3] are: [B, 1, T, 3]."""
+    return frames.astype(np.float64).mean(axis=(2, 3))[:, None] / 255 * 4
+
+
+def _probabilities(features: np.ndarray) -> np.ndarray:
+    colours = features.mean(axis=(1, 2))
+    weights = np.exp(np.concatenate([colours, np.zeros((len(colours), 1))], axis=1))
     return weights / weights.sum(axis=1, keepdims=True)
 
 
@@ -44,10 +76,12 @@ class StandinServer(service_pb2_grpc.GRPCInferenceServiceServicer):
     Attributes:
         url: where it listens.
         failures: (status, message) for the next inference requests, one each.
-        parameters: of the ensemble's config.
+        parameters: of every model's config.
         outputs: tensors by name that replace the right ones, as (array, shape said).
+        version: of every model.
         hold: inference waits until this is set.
-        requests: shapes of the frames received.
+        requests: shapes of the frames or features received.
+        asked: models that inference was asked of.
         metadata: headers of the last inference request.
         most_at_once: most inference requests under way at the same time.
     """
@@ -56,10 +90,12 @@ class StandinServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.failures: deque[tuple[grpc.StatusCode, str]] = deque()
         self.parameters = dict(PARAMETERS)
         self.outputs: dict[str, tuple[np.ndarray, list[int]] | None] = {}
+        self.version = "1"
         self.hold = threading.Event()
         self.hold.set()
         self.ready = True
         self.requests: list[list[int]] = []
+        self.asked: list[str] = []
         self.metadata: dict[str, str] = {}
         self.most_at_once = 0
         self._at_once = 0
@@ -67,11 +103,16 @@ class StandinServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.url = ""
         self._server: grpc.Server | None = None
 
-    def start(self, port: int = 0) -> None:
+    def start(self, port: int = 0, credentials: grpc.ServerCredentials | None = None) -> None:
         options = [("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)]
         self._server = grpc.server(ThreadPoolExecutor(16), options=options)
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self._server)
-        self.url = f"127.0.0.1:{self._server.add_insecure_port(f'127.0.0.1:{port}')}"
+        address = f"127.0.0.1:{port}"
+        if credentials is None:
+            port = self._server.add_insecure_port(address)
+        else:
+            port = self._server.add_secure_port(address, credentials)
+        self.url = f"127.0.0.1:{port}"
         self._server.start()
 
     def stop(self) -> None:
@@ -86,13 +127,15 @@ class StandinServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         return service_pb2.ModelReadyResponse(ready=self.ready)
 
     def ModelConfig(self, request, context):
-        if request.name != "classify":
+        if request.name not in MODELS:
             context.abort(grpc.StatusCode.NOT_FOUND, f"Request for unknown model: '{request.name}' is not found")
         config = model_config_pb2.ModelConfig(name=request.name, max_batch_size=MAX_BATCH)
-        config.input.add(name="frames", data_type=model_config_pb2.TYPE_UINT8, dims=[-1, -1, -1, 3])
-        for name in ("probabilities", "attention", "embedding"):
+        taken, given = BORDERS[MODELS[request.name].get("kind", "classify")]
+        for name in taken:
+            config.input.add(name=name, data_type=model_config_pb2.TYPE_UINT8, dims=[-1, -1, -1, 3])
+        for name in given:
             config.output.add(name=name, data_type=model_config_pb2.TYPE_FP32, dims=[-1])
-        for name, value in self.parameters.items():
+        for name, value in {**self.parameters, **MODELS[request.name]}.items():
             config.parameters[name].string_value = value
         return service_pb2.ModelConfigResponse(config=config)
 
@@ -100,6 +143,7 @@ class StandinServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         with self._lock:
             self.metadata = dict(context.invocation_metadata())
             self.requests.append(list(request.inputs[0].shape))
+            self.asked.append(request.model_name)
             self._at_once += 1
             self.most_at_once = max(self.most_at_once, self._at_once)
             failure = self.failures.popleft() if self.failures else None
@@ -115,15 +159,19 @@ class StandinServer(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     def _answer(self, request):
         shape = list(request.inputs[0].shape)
-        frames = np.frombuffer(request.raw_input_contents[0], np.uint8).reshape(shape)
-        num_videos, num_frames = shape[:2]
+        if request.inputs[0].name == "frames":
+            features = expected_features(np.frombuffer(request.raw_input_contents[0], np.uint8).reshape(shape))
+        else:
+            features = np.frombuffer(request.raw_input_contents[0], np.float32).reshape(shape)
+        num_videos, _, num_frames, _ = features.shape
         right = {
-            "probabilities": expected_probabilities(frames).astype(np.float32),
+            "probabilities": _probabilities(features).astype(np.float32),
             "attention": np.full((num_videos, num_frames), 1 / num_frames, np.float32),
             "embedding": np.ones((num_videos, EMBEDDING_DIM), np.float32),
+            "features_lite": features.astype(np.float32),
         }
-        response = service_pb2.ModelInferResponse(model_name=request.model_name)
-        for name, array in right.items():
+        response = service_pb2.ModelInferResponse(model_name=request.model_name, model_version=self.version)
+        for name, array in ((output.name, right[output.name]) for output in request.outputs):
             replaced = self.outputs.get(name, (array, list(array.shape)))
             if replaced is None:
                 continue

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reelkind.core.bundle import RESERVED_NAMES
+
 from .errors import ConfigError
 from .schema import apply_override, build
 
@@ -189,6 +191,8 @@ class Config:
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
             raise ConfigError(f"name {self.name!r} must be letters, digits and '_' (it names models on the server)")
+        if self.name in RESERVED_NAMES:
+            raise ConfigError(f"name {self.name!r} is taken: models of every deployment are named with it")
         if self.augment.num_variants < 1:
             raise ConfigError(f"augment.num_variants must be 1 or more, got {self.augment.num_variants}")
         if self.num_frames < 1 or self.head.num_frames < 1:

@@ -15,16 +15,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from http_standin import HttpStandin
 from PIL import Image
 from standin import StandinServer, expected_probabilities
 from videos import bars, write_video
 
-from reelkind.cli import classify
+from reelkind import bundles
+from reelkind.cli import _connecting, classify
 from reelkind.cli.main import EXIT_BROKEN_PIPE
-from reelkind.client import Client, InlineDecoder
+from reelkind.client import Client, InlineDecoder, InvalidOption, TlsFailed
 from reelkind.core.errors import ReelkindError
 from reelkind.core.taxonomy import CLASSES
 from reelkind.core.video import read_clip
+
+LITE, LITE2 = (str(Path(bundles.__file__).with_name(name)) for name in ("lite", "lite2"))
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +39,7 @@ def clip_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def inline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Decode in this process: starting others takes a second a test."""
-    monkeypatch.setattr(classify, "_decoder", lambda args, stack: InlineDecoder())
+    monkeypatch.setattr(_connecting, "decoder", lambda args, stack: InlineDecoder())
 
 
 def run(*arguments: object) -> int:
@@ -59,7 +63,7 @@ def test_json_lines_hold_the_answer(standin: StandinServer, clip_path: Path, cap
     assert (answer["path"], answer["error"]) == (str(clip_path), None)
     assert answer["confidence"] == answer["scores"][answer["label"]]
     assert set(answer["timings_ms"]) == {"decode", "infer", "total"}
-    assert answer["model"]["trained"] is True
+    assert (answer["model"]["untrained"], answer["reason"], answer["from_cache"]) == ([], None, False)
     assert "attention" not in answer
     assert captured.err == ""
 
@@ -90,8 +94,9 @@ def test_csv_has_a_column_a_class(standin: StandinServer, clip_path: Path, capsy
     assert run("--url", standin.url, "--csv", clip_path, "nope,\n.mp4") == 1
     good, bad = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert sum(float(good[name]) for name in CLASSES) == pytest.approx(1, abs=1e-5)
-    assert (good["label"], good["error"], good["trained"], good["members"]) == ("animation", "", "true", "lite")
+    assert (good["label"], good["error"], good["untrained"], good["members"]) == ("animation", "", "", "lite")
     assert (bad["path"], bad["label"], bad["error"]) == ("nope,\n.mp4", "", "no such file")
+    assert None not in {*good.values(), *bad.values()}, "every row has all columns"
 
 
 def test_the_table_is_aligned_and_one_line_a_video(
@@ -113,11 +118,57 @@ def test_the_table_is_aligned_and_one_line_a_video(
 def test_an_untrained_model_is_labelled_everywhere(
     standin: StandinServer, clip_path: Path, capsys: pytest.CaptureFixture, shape: str
 ) -> None:
-    standin.parameters["trained"] = "false"
+    standin.parameters["untrained"] = "lite"
     assert run("--url", standin.url, shape, clip_path) == 0
     captured = capsys.readouterr()
-    assert {"--jsonl": '"trained": false', "--csv": ",false", "--top-k=1": "(untrained)"}[shape] in captured.out
-    assert "UNTRAINED: its labels mean nothing" in captured.err
+    said = {"--jsonl": '"untrained": ["lite"]', "--csv": ",lite,lite\n", "--top-k=1": "(untrained)"}
+    assert said[shape] in captured.out
+    assert "of random weights, UNTRAINED: lite; labels mean nothing" in captured.err
+
+
+@pytest.mark.parametrize("shape", ["--jsonl", "--csv", "--top-k=1"])
+def test_an_uncertain_answer_has_a_reason_in_place_of_a_label(
+    standin: StandinServer, clip_path: Path, capsys: pytest.CaptureFixture, shape: str
+) -> None:
+    standin.parameters["abstain_below"] = "0.9"
+    for option in (["--abstain"], ["--abstain-below", "0.9"]):
+        assert run("--url", standin.url, shape, *option, clip_path) == 0, "an answer, if no label"
+        out = capsys.readouterr().out
+        assert "is below 0.900, the threshold" in out
+        if shape == "--jsonl":
+            answer = json.loads(out)
+            assert (answer["label"], answer["error"]) == (None, None)
+            assert sum(answer["scores"].values()) == pytest.approx(1, abs=1e-5)
+        elif shape == "--csv":
+            (row,) = csv.DictReader(io.StringIO(out))
+            assert (row["label"], row["error"]) == ("", "")
+            assert row["reason"].startswith("confidence")
+        else:
+            row = out.splitlines()[1]
+            assert "  ?  " in row
+            assert "animation" in row
+
+
+def test_a_server_by_http_answers_too(
+    http_standin: HttpStandin, clip_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert run("--url", http_standin.url, "--jsonl", clip_path) == 0
+    assert json.loads(capsys.readouterr().out)["label"] == "animation"
+
+
+def test_encryption_reaches_the_client(standin: StandinServer, clip_path: Path, tmp_path: Path) -> None:
+    with pytest.raises(TlsFailed, match="it does not encrypt"):
+        run("--url", standin.url, "--tls", clip_path)
+    with pytest.raises(TlsFailed, match=r"ca\.pem: no certificates can be read"):
+        run("--url", standin.url, "--tls-ca", tmp_path / "ca.pem", clip_path)
+    with pytest.raises(InvalidOption, match="--tls-cert and --tls-key"):
+        run("--url", standin.url, "--tls-cert", "x", clip_path)
+
+
+def test_encryption_needs_a_server_by_name(clip_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(_connecting.URL_VARIABLE, raising=False)
+    with pytest.raises(InvalidOption, match="name it with --url"):
+        run("--tls", clip_path)
 
 
 def test_folders_are_searched_and_a_picture_needs_its_name(
@@ -167,24 +218,38 @@ def test_a_named_server_that_is_away_is_an_error_and_not_replaced(
     standin: StandinServer, clip_path: Path, monkeypatch: pytest.MonkeyPatch, by_variable: bool
 ) -> None:
     standin.stop()
-    monkeypatch.setenv(classify.URL_VARIABLE, standin.url if by_variable else "unused:1")
+    monkeypatch.setenv(_connecting.URL_VARIABLE, standin.url if by_variable else "unused:1")
     with pytest.raises(ReelkindError, match=f"no server answers at {standin.url}"):
         run(*([] if by_variable else ["--url", standin.url]), clip_path)
 
 
-@pytest.mark.parametrize("bundle", [None, "bundles/mine"])
-def test_without_a_server_one_is_started_and_said(
+@pytest.mark.parametrize(
+    ("arguments", "folders", "models"),
+    [
+        ([], [LITE], {"classify"}),
+        (["--tta", "fast"], [LITE], {"classify_tta_fast"}),
+        (["--bundle", LITE], [LITE], {"classify"}),
+        (["--bundle", LITE, "--bundle", LITE2], [LITE, LITE2], {"classify_ensemble"}),
+        (["--bundle", LITE, "--bundle", LITE2, "--member", "lite"], [LITE, LITE2], {"classify_lite"}),
+    ],
+    ids=["packaged", "augmented", "one-bundle", "two-bundles", "one-of-two"],
+)
+def test_without_a_server_one_is_started_with_what_the_run_needs(
     standin: StandinServer,
     clip_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
-    bundle: str | None,
+    arguments: list[str],
+    folders: list[str],
+    models: set[str],
 ) -> None:
     started: list[list[str]] = []
 
     @contextmanager
-    def embedded_server(bundles, **_) -> Iterator[StandinServer]:
-        started.append(list(bundles))
+    def embedded_server(given, *, ensembles, **_) -> Iterator[StandinServer]:
+        started.append(list(map(str, given)))
+        assert models <= set(ensembles)
+        assert len(ensembles) <= 3, "models that nobody asks would only take time"
         yield standin
 
     away = StandinServer()
@@ -192,17 +257,25 @@ def test_without_a_server_one_is_started_and_said(
     away.stop()
     monkeypatch.setattr("reelkind.cli._embedded.embedded_server", embedded_server)
     monkeypatch.setattr("reelkind.client.DEFAULT_URL", away.url)
-    monkeypatch.delenv(classify.URL_VARIABLE, raising=False)
-    assert run("--jsonl", clip_path, *(["--bundle", bundle] if bundle else [])) == 0
-    assert started == [[bundle] if bundle else []]
-    assert json.loads(capsys.readouterr().out)["label"] == "animation"
+    monkeypatch.delenv(_connecting.URL_VARIABLE, raising=False)
+    assert run("--jsonl", clip_path, *arguments) == 0
+    assert started == [folders]
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["label"], {answer["model"]["ensemble"]}) == ("animation", models)
+
+
+def test_a_member_that_a_run_would_not_have_is_said_before_a_server_is_started(clip_path: Path) -> None:
+    with pytest.raises(InvalidOption, match="has only lite, not lite2: add others by --bundle"):
+        run("--bundle", LITE, "--member", "lite2", clip_path)
+    with pytest.raises(InvalidOption, match="has only lite, not ensemble"):
+        run("--bundle", LITE, "--member", "ensemble", clip_path)
 
 
 def test_a_server_at_the_default_address_is_used(
     standin: StandinServer, clip_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr("reelkind.client.DEFAULT_URL", standin.url)
-    monkeypatch.delenv(classify.URL_VARIABLE, raising=False)
+    monkeypatch.delenv(_connecting.URL_VARIABLE, raising=False)
     assert run("--jsonl", clip_path) == 0
     assert capsys.readouterr().err == ""
 
@@ -218,6 +291,10 @@ def test_a_server_at_the_default_address_is_used(
         ["x.mp4", "--timeout", "nan"],
         ["x.mp4", "--decode-timeout", "1e7"],
         ["x.mp4", "--url", "a:1", "--bundle", "b"],
+        ["x.mp4", "--tta", "much"],
+        ["x.mp4", "--abstain-below", "1.1"],
+        ["x.mp4", "--abstain", "--abstain-below", "0.5"],
+        ["x.mp4", "--header", "no-equals-sign"],
     ],
     ids=" ".join,
 )
@@ -228,14 +305,15 @@ def test_wrong_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFix
 
 
 def test_help_names_the_defaults_of_the_client() -> None:
-    from reelkind.client import DEFAULT_URL, _calls, decoding
-    from reelkind.core.specs import DEFAULT_ENSEMBLE
+    from reelkind.client import DEFAULT_URL, _session, decoding
+    from reelkind.core.specs import TTA
 
     parser = argparse.ArgumentParser()
     subparsers = parser.add_subparsers()
     classify.add_parser(subparsers)
     text = " ".join(subparsers.choices["classify"].format_help().split())
-    for default in (DEFAULT_URL, f"(default: {DEFAULT_ENSEMBLE})", f"(default: {_calls.TIMEOUT_S:g})"):
+    assert _connecting.TTA == TTA
+    for default in (DEFAULT_URL, f"{{{','.join(TTA)}}}", f"(default: {_session.TIMEOUT_S:g})"):
         assert default in text
     assert f"(default: {decoding.DECODE_TIMEOUT_S:g})" in text
 
@@ -271,8 +349,11 @@ def test_options_reach_the_client(standin: StandinServer, clip_path: Path, monke
             made.append(self)
 
     monkeypatch.setattr("reelkind.client.Client", Recorded)
-    assert run("--url", standin.url, "--timeout", "7", "--ensemble", "classify", "--jsonl", clip_path) == 0
-    assert (made[0]._timeout_s, made[0].ensemble) == (7, "classify")
+    said = ["--timeout", "7", "--member", "lite", "--header", "authorization=Bearer a=b"]
+    assert run("--url", standin.url, *said, "--jsonl", clip_path) == 0
+    assert made[0]._session._timeout_s == 7
+    assert standin.asked == ["classify_lite"]
+    assert standin.metadata["authorization"] == "Bearer a=b"
 
 
 def start(*arguments: object, **options) -> subprocess.Popen:

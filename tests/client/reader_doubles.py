@@ -3,6 +3,11 @@
 import os
 import signal
 import time
+from pathlib import Path
+
+import numpy as np
+
+from reelkind.core.video import Chunk, read_stream
 
 
 def hang(path, **_):
@@ -28,3 +33,23 @@ def leave(path, **_):
 def stumble(path, **_):
     """Meet a bug."""
     raise KeyError("bug")
+
+
+def hang_in_a_stream(path, **wanted):
+    """Never come back from the second chunk."""
+    yield next(read_stream(path, **wanted))
+    time.sleep(3600)
+
+
+def crash_in_a_stream(path, **wanted):
+    """Die between the first chunk and the second."""
+    yield next(read_stream(path, **wanted))
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def count_chunks(path, **_):
+    """A hundred chunks of three megabytes; the file has as many bytes as were begun."""
+    for i in range(100):
+        with Path(path).open("ab") as file:
+            file.write(b"x")
+        yield Chunk(np.zeros((16, 256, 256, 3), np.uint8), np.zeros(16, np.int64), i, 100, is_last=i == 99)

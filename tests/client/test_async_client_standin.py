@@ -15,6 +15,7 @@ from reelkind.client import (
     AsyncClient,
     Client,
     Failure,
+    InvalidOption,
     Prediction,
     RequestCancelled,
     RequestTimeout,
@@ -38,9 +39,7 @@ def test_both_clients_have_the_same_calls() -> None:
             if callable(member) and (not name.startswith("_") or name == "__init__")
         }
 
-    blocking = calls(Client)
-    blocking["__init__"].remove("shared_memory")  # of the blocking client only
-    assert calls(AsyncClient) == {**blocking, "server_info": ["self"]}  # a property cannot be awaited
+    assert calls(AsyncClient) == calls(Client)
 
 
 def test_answers_are_those_of_the_blocking_client(standin: StandinServer, clip_path: Path) -> None:
@@ -90,6 +89,26 @@ def test_errors_are_those_of_the_blocking_client(standin: StandinServer) -> None
             await client.classify_frames(FRAMES)
 
     asyncio.run(ask())
+
+
+def test_outside_an_event_loop_it_says_where_it_belongs() -> None:
+    with pytest.raises(InvalidOption, match="inside a running event loop"):
+        AsyncClient("127.0.0.1:8001")
+
+
+def test_closing_ends_calls_under_way_but_not_whoever_awaits_them(standin: StandinServer) -> None:
+    standin.hold.clear()
+
+    async def ask() -> None:
+        client = AsyncClient(standin.url)
+        waiting = asyncio.create_task(client.classify_frames(FRAMES))
+        while not standin.requests:
+            await asyncio.sleep(0.005)
+        await client.close()
+        with pytest.raises(RequestCancelled, match="is closed"):
+            await waiting
+
+    asyncio.run(asyncio.wait_for(ask(), 10))
 
 
 def test_decoding_does_not_block_the_loop(standin: StandinServer, clip_path: Path) -> None:

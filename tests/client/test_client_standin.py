@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from standin import StandinServer, expected_probabilities
+from standin import StandinServer, expected_features, expected_probabilities
 from videos import write_video
 
 from reelkind.client import (
@@ -17,15 +17,18 @@ from reelkind.client import (
     ClientError,
     ContractMismatch,
     Failure,
+    InvalidOption,
     ModelUnavailable,
     Prediction,
     RequestCancelled,
+    RequestRejected,
     RequestTimeout,
     RequestTooLarge,
     ServerFailed,
     ServerUnavailable,
     VideoError,
 )
+from reelkind.client._transport import finish
 from reelkind.core.taxonomy import CLASSES
 from reelkind.core.video import read_clip
 
@@ -128,6 +131,20 @@ def test_a_server_that_comes_back_is_found_again(standin: StandinServer) -> None
         restart.join()
 
 
+def test_a_server_that_is_away_while_the_handshake_grows_old_is_waited_for(
+    standin: StandinServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reelkind.client._session.INFO_AGE_S", 0)
+    monkeypatch.setattr("reelkind.client._session.PROBE_TIMEOUT_S", 0.3)
+    with Client(standin.url) as client:
+        client.classify_frames(FRAMES)
+        standin.stop()
+        restart = threading.Timer(0.8, standin.start, [int(standin.url.rpartition(":")[2])])
+        restart.start()
+        client.classify_frames(FRAMES)
+        restart.join()
+
+
 def test_a_server_that_stays_away_costs_its_wait_only_once(standin: StandinServer) -> None:
     with Client(standin.url, retry_s=0.3) as client:
         client.classify_frames(FRAMES)
@@ -152,7 +169,7 @@ def test_an_address_where_nothing_ever_answered_fails_at_once(standin: StandinSe
 
 def test_silence_is_a_timeout(standin: StandinServer) -> None:
     with Client(standin.url, timeout_s=0.3) as client:
-        _ = client.server_info
+        client.server_info()
         standin.hold.clear()
         started = time.monotonic()
         with pytest.raises(RequestTimeout, match="raise the timeout"):
@@ -168,9 +185,136 @@ def test_the_deadline_holds_over_retries(standin: StandinServer) -> None:
     assert time.monotonic() - started < 2
 
 
-def test_a_missing_ensemble_is_named(standin: StandinServer) -> None:
-    with Client(standin.url, ensemble="classify_tta") as client, pytest.raises(ModelUnavailable, match="classify_tta"):
-        _ = client.server_info
+def test_a_missing_member_is_said_at_once(standin: StandinServer) -> None:
+    with Client(standin.url, member="heavy") as client:
+        client.classify_frames(FRAMES, member="lite")
+        started = time.monotonic()
+        with pytest.raises(ModelUnavailable, match="has no model 'classify_heavy': ask for another member, or serve"):
+            client.server_info()
+        assert time.monotonic() - started < 1, "a wrong name is no passing failure"
+
+
+def test_member_and_augmentation_are_those_of_the_client_unless_the_call_says(standin: StandinServer) -> None:
+    with Client(standin.url, member="lite") as client:
+        client.classify_frames(FRAMES)
+        client.classify_frames(FRAMES, member="lite", tta="off")
+    with Client(standin.url, tta="fast") as client:
+        client.classify_frames(FRAMES)
+        answer = client.classify_frames(FRAMES[0], tta="full")
+    assert standin.asked == ["classify_lite", "classify_lite", "classify_tta_fast", "classify_tta"]
+    assert isinstance(answer, Prediction)
+    assert answer.model.views == ("identity", "flip")
+
+
+def test_every_call_takes_member_and_augmentation(standin: StandinServer, clip_path: Path) -> None:
+    with Client(standin.url) as client:
+        client.classify(clip_path, tta="full")
+        client.classify_bytes(clip_path.read_bytes(), tta="full")
+        list(client.classify_many([clip_path], tta="full"))
+        assert client.server_info(tta="full").model.ensemble == "classify_tta"
+    assert standin.asked == ["classify_tta"] * 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tta": "much"}, "there is no test-time augmentation 'much', only off, fast, full"),
+        ({"member": "a\nb"}, r"no member is called 'a\\nb'"),
+        ({"abstain": 1.5}, "abstain must be True, False or a confidence from 0 to 1, got 1.5"),
+        ({"abstain": float("nan")}, "abstain must be"),
+        ({"abstain": "much"}, "abstain must be"),
+        ({"headers": {"a b": "c"}}, "'a b' cannot be the name of a header"),
+        ({"url": "nonsense"}, "'nonsense' is not an address"),
+    ],
+)
+def test_options_of_no_use_are_said_when_the_client_is_made(options: dict, message: str) -> None:
+    with pytest.raises(InvalidOption, match=message):
+        Client(**{"url": "host:1", **options})
+
+
+GREYISH = np.full((4, 8, 8, 3), (100, 90, 80), np.uint8)  # animation, with a confidence of 0.35
+
+
+def test_below_the_threshold_asked_for_there_is_a_reason_and_no_label(standin: StandinServer) -> None:
+    with Client(standin.url, abstain=0.5) as client:
+        unsure, sure = client.classify_frames(np.stack([GREYISH, np.full_like(GREYISH, (255, 0, 0))]))  # type: ignore[misc]
+    assert (unsure.label, sure.label, sure.reason) == (None, "animation", None)
+    assert unsure.reason == f"confidence {unsure.confidence:.3f} is below 0.500, the threshold asked for"
+    assert unsure.confidence == max(unsure.scores.values()) < 0.5
+    assert unsure.to_dict()["label"] is None
+    assert unsure.to_dict()["reason"] == unsure.reason
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ("0.3", None),
+        ("0.9", "is below 0.900, the threshold chosen on validation clips"),
+        ("1.02", "no confidence was high enough"),
+    ],
+)
+def test_the_servers_threshold_is_taken_on_request(standin: StandinServer, told: str, reason: str | None) -> None:
+    standin.parameters["abstain_below"] = told
+    with Client(standin.url, abstain=True) as abstaining, Client(standin.url) as client:
+        found, plain = abstaining.classify_frames(GREYISH), client.classify_frames(GREYISH)
+    assert isinstance(found, Prediction)
+    assert isinstance(plain, Prediction)
+    assert (plain.label, plain.reason) == ("animation", None)
+    assert found.label == ("animation" if reason is None else None)
+    assert reason is None or (found.reason is not None and reason in found.reason)
+    assert found.scores == plain.scores
+
+
+def test_a_server_without_a_threshold_is_an_error_with_the_way_out(standin: StandinServer, clip_path: Path) -> None:
+    with Client(standin.url, abstain=True) as client:
+        for ask in (lambda: client.classify_frames(GREYISH), lambda: client.classify_many([clip_path])):
+            with pytest.raises(InvalidOption, match=r"tells no confidence for 'classify' .* name one, e\.g\. abstain="):
+                ask()
+    assert standin.requests == []
+
+
+def test_an_untrained_member_is_named_in_every_answer(standin: StandinServer) -> None:
+    standin.parameters["untrained"] = "lite"
+    with Client(standin.url) as client:
+        answer = client.classify_frames(GREYISH)
+    assert isinstance(answer, Prediction)
+    assert answer.model.untrained == ("lite",)
+    assert answer.to_dict()["model"]["untrained"] == ["lite"]
+    assert repr(answer).endswith("by lite (untrained)>")
+
+
+def test_other_weights_are_noticed_while_the_client_lives(
+    standin: StandinServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Client(standin.url) as client:
+        before = client.server_info()
+        standin.parameters["weights"] = "1" * 64
+        assert client.server_info() is before, "asked once, not with every request"
+        monkeypatch.setattr("reelkind.client._session.INFO_AGE_S", 0)
+        assert client.server_info().model.weights == ("1" * 64,)
+
+
+def test_an_answer_of_another_version_is_labelled_with_its_weights(standin: StandinServer) -> None:
+    with Client(standin.url) as client:
+        client.classify_frames(GREYISH)
+        standin.parameters["weights"], standin.version = "1" * 64, "2"
+        answer = client.classify_frames(GREYISH)
+    assert isinstance(answer, Prediction)
+    assert answer.model.weights == ("1" * 64,)
+
+
+def test_features_and_answers_from_them_go_through_the_same_requests(standin: StandinServer) -> None:
+    with Client(standin.url) as client:
+        session = client._session
+        features = finish(session.request("features_lite", {"frames": FRAMES}))
+        answers = finish(session.predict("classify_features_lite", features, times_ms=[0, 1, 2, 3, 4]))
+        with pytest.raises(RequestTooLarge, match="9 videos"):
+            finish(session.request("classify_features_lite", {"features_lite": np.zeros((9, 1, 1, 3), np.float32)}))
+        with pytest.raises(RequestRejected, match="one time for each of the 5 frames"):
+            finish(session.predict("classify_features_lite", features, times_ms=[0]))
+    np.testing.assert_allclose(features["features_lite"], expected_features(FRAMES), rtol=1e-5)
+    found = [list(answer.scores.values()) for answer in answers]
+    np.testing.assert_allclose(found, expected_probabilities(FRAMES), rtol=1e-5)
 
 
 def test_another_contract_is_refused_before_frames_are_sent(standin: StandinServer) -> None:
@@ -206,6 +350,8 @@ def test_readiness_is_asked_for_and_waited_for(standin: StandinServer) -> None:
         standin.ready = True
         client.wait_until_ready(5)
         assert client.is_ready()
+    with Client("127.0.0.1:1") as client, pytest.raises(ServerUnavailable, match="after 0 s: no server answers at"):
+        client.wait_until_ready(0)
 
 
 def test_a_closed_client_says_so(standin: StandinServer) -> None:
@@ -274,5 +420,5 @@ def test_many_without_a_server_is_one_error(standin: StandinServer, clip_path: P
 
 
 def test_concurrency_below_one_is_refused(standin: StandinServer) -> None:
-    with Client(standin.url) as client, pytest.raises(ValueError, match="concurrency must be at least 1"):
+    with Client(standin.url) as client, pytest.raises(InvalidOption, match="concurrency must be at least 1"):
         client.classify_many([], concurrency=0)

@@ -22,6 +22,8 @@ from reelkind.client import (
     ProcessDecoder,
     RequestTimeout,
 )
+from reelkind.client._transport import finish
+from reelkind.core.specs import classify_name
 from reelkind.core.taxonomy import CLASSES
 from reelkind.core.video import read_clip
 
@@ -32,9 +34,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.triton
 
 
-@pytest.fixture(scope="module")
-def client(triton_server: TritonServer) -> Iterator[Client]:
-    with Client(triton_server.url, timeout_s=120) as client:
+@pytest.fixture(scope="module", params=["grpc", "http"])
+def client(triton_server: TritonServer, request: pytest.FixtureRequest) -> Iterator[Client]:
+    url = triton_server.url if request.param == "grpc" else triton_server.http_url
+    with Client(url, timeout_s=120) as client:
         yield client
 
 
@@ -59,7 +62,7 @@ def scores(prediction: Prediction) -> list[float]:
 
 
 def test_the_handshake_describes_the_bundle(client: Client, served_bundle: Bundle) -> None:
-    info = client.server_info
+    info = client.server_info()
     assert (info.num_frames, info.frame_size_px) == (served_bundle.num_frames, served_bundle.backbone.frame_size_px)
     assert info.classes == CLASSES
     assert (info.model.members, info.model.trained) == ((served_bundle.name,), served_bundle.trained)
@@ -70,7 +73,7 @@ def test_a_file_gets_a_distribution_and_attention_over_its_frames(client: Client
     prediction = client.classify(clip_path)
     assert sum(scores(prediction)) == pytest.approx(1, abs=1e-4)
     assert prediction.label == CLASSES[int(np.argmax(scores(prediction)))]
-    assert prediction.attention.shape == (client.server_info.num_frames,)
+    assert prediction.attention.shape == (client.server_info().num_frames,)
     assert prediction.attention.sum() == pytest.approx(1, abs=1e-3)
     assert prediction.times_ms is not None
     assert (np.diff(prediction.times_ms) >= 0).all()
@@ -113,26 +116,40 @@ def test_many_files_through_decoding_processes(triton_server: TritonServer, clip
     assert [isinstance(answer, Prediction) for answer in answers] == [True, False, True]
 
 
-def test_tta_is_another_ensemble_of_the_same_models(triton_server: TritonServer, frames: np.ndarray) -> None:
-    with Client(triton_server.url, ensemble="classify_tta", timeout_s=120) as client:
-        assert client.server_info.model.views == ("identity", "flip")
-        mirrored = np.ascontiguousarray(frames[:, :, ::-1])
-        assert scores(one(client, frames)) == pytest.approx(scores(one(client, mirrored)), abs=1e-3)
+def test_members_and_augmentation_are_chosen_per_call(
+    client: Client, served_bundle: Bundle, frames: np.ndarray
+) -> None:
+    views = {}
+    for tta in ("off", "fast", "full"):
+        answer = client.classify_frames(frames, member=served_bundle.name, tta=tta)
+        assert isinstance(answer, Prediction)
+        assert answer.model.ensemble == classify_name(served_bundle.name, tta)
+        assert answer.model.members == (served_bundle.name,)
+        assert sum(scores(answer)) == pytest.approx(1, abs=1e-4)
+        views[tta] = (len(answer.model.views), len(answer.model.temporal_views))
+    assert views["off"] == (1, 1)
+    assert views["fast"][0] == 1 < views["fast"][1] <= views["full"][1]
+    assert views["full"][0] > 1
+
+
+def test_full_augmentation_does_not_tell_left_from_right(client: Client, frames: np.ndarray) -> None:
+    full, mirrored = (client.classify_frames(video, tta="full") for video in (frames, frames[:, :, ::-1]))
+    assert isinstance(full, Prediction)
+    assert isinstance(mirrored, Prediction)
+    assert scores(full) == pytest.approx(scores(mirrored), abs=1e-3)
 
 
 def test_errors_are_recognised_in_tritons_own_words(
     triton_server: TritonServer, served_bundle: Bundle, frames: np.ndarray
 ) -> None:
-    with Client(triton_server.url, ensemble="nope") as client, pytest.raises(ModelUnavailable, match="nope"):
-        _ = client.server_info
-    with (
-        Client(triton_server.url, ensemble=f"head_{served_bundle.name}") as client,
-        pytest.raises(ContractMismatch, match="is no ensemble of reelkind"),
-    ):
-        _ = client.server_info
+    for url in (triton_server.url, triton_server.http_url):
+        with Client(url) as client, pytest.raises(ModelUnavailable, match="has no model 'classify_nope'"):
+            client.server_info(member="nope")
+        with Client(url) as client, pytest.raises(ContractMismatch, match="is no ensemble of reelkind"):
+            finish(client._session.info(f"head_{served_bundle.name}"))
     with Client(triton_server.url, timeout_s=120) as client:
-        _ = client.server_info
-        client._timeout_s = 0.001
+        client.server_info()
+        client._session._timeout_s = 0.001
         with pytest.raises(RequestTimeout):
             client.classify_frames(frames)
 

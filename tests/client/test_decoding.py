@@ -13,10 +13,10 @@ import pytest
 from videos import read_indices, write_video
 
 from client import reader_doubles
-from reelkind.client import InlineDecoder, ProcessDecoder, VideoError, decoding
+from reelkind.client import InlineDecoder, ProcessDecoder, VideoError, _worker, decoding
 from reelkind.core import reading
 from reelkind.core.clips import segment_middles
-from reelkind.core.video import read_clip
+from reelkind.core.video import read_clip, read_stream
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_a_worker_that_dies_while_idle_is_replaced_unnoticed(decoder: ProcessDec
 
 def test_a_worker_that_never_starts_is_not_waited_for_forever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "serve", reader_doubles.hang)
-    monkeypatch.setattr(decoding, "START_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(_worker, "START_TIMEOUT_S", 0.1)
     with ProcessDecoder(1) as decoder, pytest.raises(VideoError, match="no decoder process could be started"):
         decoder.decode("a.mp4", num_frames=4, size_px=32)
 
@@ -88,7 +88,7 @@ def test_a_worker_that_cannot_be_replaced_yet_is_replaced_later(
     (worker,) = decoder._workers
     worker.kill()
     with monkeypatch.context() as patch:
-        patch.setattr(decoding, "_Worker", refuse)
+        patch.setattr(decoding, "Worker", refuse)
         for _ in range(2):
             with pytest.raises(VideoError, match=r"started \(Resource temporarily unavailable\)$"):
                 decoder.decode(clip_path, num_frames=4, size_px=32)
@@ -125,3 +125,76 @@ def test_the_inline_decoder_words_unforeseen_errors_too(monkeypatch: pytest.Monk
     monkeypatch.setattr(decoding, "read_clip", reader_doubles.stumble)
     with pytest.raises(VideoError, match=r"a\.mp4: cannot be decoded \(KeyError: 'bug'\)"):
         InlineDecoder().decode("a.mp4", num_frames=4, size_px=32)
+
+
+def test_a_stream_comes_back_from_a_worker_unchanged(decoder: ProcessDecoder, clip_path: Path) -> None:
+    expected = list(read_stream(clip_path, rate=25, size_px=32))
+    for found in (
+        list(decoder.stream(clip_path, rate=25, size_px=32)),
+        list(InlineDecoder().stream(clip_path, rate=25, size_px=32)),
+    ):
+        assert len(found) == len(expected) == 4
+        for chunk, other in zip(found, expected, strict=True):
+            assert np.array_equal(chunk.frames, other.frames)
+            assert (chunk.position_ms, chunk.duration_ms, chunk.is_last) == (
+                other.position_ms,
+                other.duration_ms,
+                other.is_last,
+            )
+    assert decoder.decode(clip_path, num_frames=4, size_px=32).clip.frames.shape == (4, 32, 32, 3), "and goes on"
+
+
+def test_two_streams_can_be_read_by_turns_though_there_is_one_worker(clip_path: Path) -> None:
+    with ProcessDecoder(1) as decoder:
+        streams = [decoder.stream(clip_path, rate=25, size_px=32) for _ in range(2)]
+        turns = list(zip(*streams, strict=True))
+    assert all(np.array_equal(a.frames, b.frames) for a, b in turns)
+
+
+def test_a_stream_that_is_given_up_ends_its_worker_and_nothing_else(decoder: ProcessDecoder, clip_path: Path) -> None:
+    stream = decoder.stream(clip_path, rate=25, size_px=224)
+    next(stream)
+    stream.close()
+    assert not any(worker.lives() for worker in decoder._workers)
+    assert decoder.decode(clip_path, num_frames=4, size_px=32).clip.frames.shape == (4, 32, 32, 3)
+
+
+@pytest.mark.parametrize(
+    ("double", "message"),
+    [
+        (reader_doubles.hang_in_a_stream, "decoding took longer than 2 s and was given up"),
+        (reader_doubles.crash_in_a_stream, r"its decoder crashed \(Segmentation fault\)"),
+        (reader_doubles.stumble, r"cannot be decoded \(KeyError: 'bug'\)"),
+    ],
+    ids=["hang", "segfault", "bug"],
+)
+def test_a_stream_that_breaks_its_decoder_keeps_what_came_before(
+    decoder: ProcessDecoder, monkeypatch: pytest.MonkeyPatch, clip_path: Path, double, message: str
+) -> None:
+    found = []
+    with monkeypatch.context() as patch:
+        patch.setattr(decoding, "read_stream", double)
+        with pytest.raises(VideoError, match=f"^{clip_path}: {message}"):
+            found.extend(decoder.stream(clip_path, rate=25, size_px=32))
+    assert len(found) == (0 if double is reader_doubles.stumble else 1)
+    assert len(list(decoder.stream(clip_path, rate=25, size_px=32))) == 4
+
+
+def test_a_decoder_reads_no_further_than_its_chunks_are_taken(tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    with ProcessDecoder(1) as decoder:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(decoding, "read_stream", reader_doubles.count_chunks)
+            stream = decoder.stream(started, rate=1, size_px=1)
+            next(stream)
+        time.sleep(0.5)
+        made = started.stat().st_size
+        stream.close()
+    assert made <= 3, "of a hundred: one taken, one in the connection, one waiting"
+
+
+def test_a_closed_decoder_says_so_to_who_wants_a_stream(clip_path: Path) -> None:
+    decoder = ProcessDecoder(1)
+    decoder.close()
+    with pytest.raises(VideoError, match="the decoder was closed"):
+        next(decoder.stream(clip_path, rate=25, size_px=32))

@@ -8,7 +8,9 @@ from reelkind.client import (
     RequestRejected,
     RequestTimeout,
     ServerBusy,
+    ServerFailed,
     ServerUnavailable,
+    TlsFailed,
 )
 from reelkind.client._retry import FIRST_PAUSE_S, MAX_PAUSE_S, Patience
 
@@ -35,38 +37,44 @@ def pauses(error: ClientError, *, connected: bool, timeout_s: float = 30, retry_
 @pytest.mark.parametrize(
     ("error", "connected", "retried"),
     [
-        (ServerBusy("x"), False, True),
-        (ServerBusy("x"), True, True),
-        (ServerUnavailable("x"), True, True),
-        (ServerUnavailable("x"), False, False),
-        (ModelUnavailable("x"), True, True),
-        (ModelUnavailable("x"), False, False),
-        (RequestRejected("x"), True, False),
-        (RequestTimeout("x"), True, False),
+        (ServerBusy("x", "UNAVAILABLE"), False, True),
+        (ServerBusy("x", "UNAVAILABLE"), True, True),
+        (ServerBusy("x", "RESOURCE_EXHAUSTED"), True, False),
+        (ServerUnavailable("x", "UNAVAILABLE"), True, True),
+        (ServerUnavailable("x", "UNAVAILABLE"), False, False),
+        (ModelUnavailable("x", "UNAVAILABLE"), True, True),
+        (ModelUnavailable("x", "NOT_FOUND"), True, True),
+        (ModelUnavailable("x", "INTERNAL"), True, True),
+        (ModelUnavailable("x", "UNAVAILABLE"), False, False),
+        (TlsFailed("x", "UNAVAILABLE"), True, False),
+        (RequestRejected("x", "INVALID_ARGUMENT"), True, False),
+        (RequestTimeout("x", "DEADLINE_EXCEEDED"), True, False),
+        (ServerFailed("x", "INTERNAL"), True, False),
     ],
+    ids=lambda value: f"{type(value).__name__}-{value.status}" if isinstance(value, ClientError) else str(value),
 )
-def test_only_passing_failures_are_retried(error: ClientError, connected: bool, retried: bool) -> None:
+def test_only_what_is_unavailable_for_the_moment_is_retried(error: ClientError, connected: bool, retried: bool) -> None:
     assert bool(pauses(error, connected=connected)) == retried
 
 
 def test_pauses_grow_to_a_limit_and_jitter() -> None:
-    found = pauses(ServerBusy("x"), connected=True)
+    found = pauses(ServerBusy("x", "UNAVAILABLE"), connected=True)
     assert 0.5 * FIRST_PAUSE_S <= found[0] <= 1.5 * FIRST_PAUSE_S
     assert max(found) <= 1.5 * MAX_PAUSE_S
-    assert found != pauses(ServerBusy("x"), connected=True)
+    assert found != pauses(ServerBusy("x", "UNAVAILABLE"), connected=True)
     assert len(found) < 40
 
 
 @pytest.mark.parametrize(("timeout_s", "retry_s", "longest"), [(30, 5, 5), (3, 20, 3), (30, 0, 0)])
 def test_retries_end_with_the_shorter_of_both_limits(timeout_s: float, retry_s: float, longest: float) -> None:
-    assert sum(pauses(ServerBusy("x"), connected=True, timeout_s=timeout_s, retry_s=retry_s)) <= longest
+    assert sum(pauses(ServerBusy("x", "UNAVAILABLE"), connected=True, timeout_s=timeout_s, retry_s=retry_s)) <= longest
 
 
 def test_time_for_retries_counts_from_the_first_failure() -> None:
     clock = Clock()
     patience = Patience(60, 5, clock)
     clock.now = 40  # the first attempt waited long before it failed
-    assert patience.pause_s(ServerBusy("x"), connected=True) is not None
+    assert patience.pause_s(ServerBusy("x", "UNAVAILABLE"), connected=True) is not None
 
 
 def test_a_passed_deadline_is_a_timeout() -> None:

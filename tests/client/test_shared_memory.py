@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import os
 import subprocess
 import sys
 import time
@@ -17,26 +19,31 @@ from standin import StandinServer, expected_probabilities
 from tritonclient import grpc as triton
 from tritonclient.grpc import service_pb2
 
-from reelkind.client import Client, Prediction, RequestCancelled, RequestTimeout, _shared_memory
+from reelkind.client import AsyncClient, Client, Prediction, RequestCancelled, RequestTimeout, _shared_memory
+from reelkind.client._transport import finish, offsets
+from reelkind.core.specs import classify_features_name, features_name
 
 if TYPE_CHECKING:
+    from reelkind.core.bundle import Bundle
     from reelkind.serving.server import TritonServer
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (3, 4, 224, 224, 3), np.uint8)
+LONG = np.concatenate([FRAMES[0]] * 4)  # takes long enough to be given up, and is over before a client is closed
 LEAKY = """
 import sys, numpy as np
 from reelkind.client import Client
 client = Client(sys.argv[1], timeout_s=120)
 client.classify_frames(np.zeros((4, 224, 224, 3), np.uint8))
-print(len(client._regions._idle), flush=True)
+print(len(client._session._regions._idle), flush=True)
 if sys.argv[2] == "kill":
     import os, signal
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def files() -> list[str]:
-    return [path.name for path in Path("/dev/shm").glob("reelkind-*")]
+def files(pid: int | None = None) -> list[str]:
+    """Regions of one process, this one by default: other clients on this machine have their own."""
+    return [path.name for path in Path("/dev/shm").glob(f"{_shared_memory.PREFIX}{pid or os.getpid()}-*")]
 
 
 def scores(client: Client, frames: np.ndarray) -> list[float]:
@@ -59,15 +66,17 @@ def _no_region_is_left() -> Iterator[None]:
 
 
 @pytest.mark.triton
-def test_answers_are_those_of_the_wire_and_nothing_stays_behind(triton_server: TritonServer) -> None:
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_answers_are_those_of_the_wire_and_nothing_stays_behind(triton_server: TritonServer, protocol: str) -> None:
+    url = triton_server.url if protocol == "grpc" else triton_server.http_url
     with (
-        Client(triton_server.url, timeout_s=120) as client,
-        Client(triton_server.url, timeout_s=120, shared_memory=False) as wired,
+        Client(url, timeout_s=120) as client,
+        Client(url, timeout_s=120, shared_memory=False) as wired,
     ):
         for video in (*FRAMES, FRAMES[0, :2], np.concatenate(FRAMES)):  # smaller, then larger than the first region
             assert scores(client, video) == scores(wired, video)
-        assert len(files()) == len(client._regions._idle) == len(known(triton_server)) == 1
-        assert wired._regions._idle == []
+        assert len(files()) == len(client._session._regions._idle) == len(known(triton_server)) == 1
+        assert wired._session._regions._idle == []
     assert (files(), known(triton_server)) == ([], [])
 
 
@@ -79,6 +88,37 @@ def test_threads_have_regions_of_their_own(triton_server: TritonServer) -> None:
         assert len(known(triton_server)) <= 2
     assert together == [pytest.approx(alone[index % 3], abs=1e-4) for index in range(12)]
     assert known(triton_server) == []
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_the_asyncio_client_uses_regions_too(triton_server: TritonServer, protocol: str) -> None:
+    url = triton_server.url if protocol == "grpc" else triton_server.http_url
+
+    async def ask() -> list[list[float]]:
+        async with AsyncClient(url, timeout_s=120) as client:
+            answers = await asyncio.gather(*(client.classify_frames(video) for video in FRAMES))
+            assert 1 <= len(files()) == len(known(triton_server)) <= 3
+            with pytest.raises(TimeoutError):  # which cancels the call
+                await asyncio.wait_for(client.classify_frames(LONG), 0.02)
+            return [list(answer.scores.values()) for answer in answers]
+
+    with Client(url, timeout_s=120, shared_memory=False) as wired:
+        assert asyncio.run(ask()) == [pytest.approx(scores(wired, video), abs=1e-4) for video in FRAMES]
+    assert (files(), known(triton_server)) == ([], [])
+
+
+@pytest.mark.triton
+def test_features_go_through_regions_too(triton_server: TritonServer, served_bundle: Bundle) -> None:
+    member = served_bundle.name
+    with Client(triton_server.url, timeout_s=120) as client:
+        session = client._session
+        frames = np.random.default_rng(0).integers(0, 256, (2, 16, 32, 32, 3), np.uint8)
+        features = finish(session.request(features_name(member), {"frames": frames}))
+        assert sum(array.nbytes for array in features.values()) > _shared_memory.MIN_BYTES
+        through_head = finish(session.predict(classify_features_name(member), features))
+        expected = client.classify_frames(frames, member=member)
+        assert [answer.scores for answer in through_head] == [answer.scores for answer in expected]  # type: ignore[union-attr]
 
 
 @pytest.mark.triton
@@ -97,11 +137,11 @@ def test_the_region_of_a_call_that_timed_out_is_not_used_again(triton_server: Tr
     with Client(triton_server.url, timeout_s=120) as client:
         expected = scores(client, FRAMES[0])
         before = files()
-        client._timeout_s = 0.005
+        client._session._timeout_s = 0.005
         with pytest.raises(RequestTimeout):
-            client.classify_frames(np.concatenate([FRAMES] * 4, axis=1)[:, :16])
+            client.classify_frames(LONG)
         assert not set(files()) & set(before)
-        client._timeout_s = 120
+        client._session._timeout_s = 120
         assert scores(client, FRAMES[0]) == expected
     assert known(triton_server) == []
 
@@ -109,9 +149,9 @@ def test_the_region_of_a_call_that_timed_out_is_not_used_again(triton_server: Tr
 @pytest.mark.triton
 def test_a_call_under_way_gives_its_region_back_when_the_client_is_closed(triton_server: TritonServer) -> None:
     client = Client(triton_server.url, timeout_s=120)
-    _ = client.server_info
+    client.server_info()
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(client.classify_frames, np.concatenate([FRAMES] * 4, axis=1)[:, :16])
+        waiting = pool.submit(client.classify_frames, LONG)
         while not known(triton_server):
             time.sleep(0.005)
         client.close()
@@ -124,8 +164,10 @@ def test_a_call_under_way_gives_its_region_back_when_the_client_is_closed(triton
 @pytest.mark.parametrize("end", ["exit", "kill"])
 def test_a_client_nobody_closed_leaves_no_file(triton_server: TritonServer, end: str) -> None:
     command = [sys.executable, "-c", LEAKY, triton_server.url, end]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert (ran.stdout, ran.stderr == "") == ("1\n", end == "exit")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        out, said = process.communicate(timeout=120)
+    assert (out, said == "") == ("1\n", end == "exit")
+    assert files(process.pid) == []
     with triton.InferenceServerClient(triton_server.url) as other:
         assert len(known(triton_server)) == (end == "kill")
         other.unregister_system_shared_memory()
@@ -155,7 +197,7 @@ def test_a_server_that_never_finds_the_region_gets_the_frames_by_the_wire(
 
     monkeypatch.setattr(standin, "_answer", refuse)
     with Client(standin.url, retry_s=0) as client:
-        monkeypatch.setattr(client._triton._client_stub, "SystemSharedMemoryRegister", register)
+        monkeypatch.setattr(client._session.transport._client._client_stub, "SystemSharedMemoryRegister", register)
         assert scores(client, FRAMES[0]) == pytest.approx(expected_probabilities(FRAMES[:1])[0], rel=1e-5)
     assert len(registered) == 2
 
@@ -172,9 +214,25 @@ def test_a_full_shared_memory_means_the_wire(
         assert scores(client, FRAMES[0]) == pytest.approx(expected_probabilities(FRAMES[:1])[0], rel=1e-5)
 
 
+def test_tensors_of_a_region_do_not_overlap() -> None:
+    inputs = {"a": FRAMES[:, :1, :7, :5], "b": np.arange(10, dtype=np.float32)}
+    starts, num_bytes = offsets(inputs)
+    assert starts["b"] >= inputs["a"].nbytes
+    assert starts["b"] % inputs["b"].itemsize == 0
+    assert num_bytes >= starts["b"] + inputs["b"].nbytes
+    region = _shared_memory._Region(num_bytes)
+    try:
+        region.fill(inputs)
+        raw = Path("/dev/shm", region.name).read_bytes()
+    finally:
+        region.free()
+    for name, array in inputs.items():
+        assert raw[starts[name] : starts[name] + array.nbytes] == np.ascontiguousarray(array).tobytes()
+
+
 def test_small_requests_and_other_machines_need_no_region(standin: StandinServer) -> None:
     with Client(standin.url) as client:
         client.classify_frames(np.zeros((2, 8, 8, 3), np.uint8))
-        assert client._regions._usable
+        assert client._session._regions._usable
     with Client("192.0.2.1:8001") as client:
-        assert not client._regions._usable
+        assert not client._session._regions._usable

@@ -76,6 +76,17 @@ def test_names_that_cannot_name_models_are_refused(name: str) -> None:
         make(name)
 
 
+@pytest.mark.parametrize("name", ["ensemble", "tta", "features"])
+def test_names_with_a_meaning_of_their_own_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"bundle name '{name}' is taken"):
+        make(name)
+
+
+def test_threshold_of_abstaining_is_validations_if_there_is_one() -> None:
+    assert make().abstain_below is None
+    assert make(metrics={"abstain": {"abstain_below": 0.8942553179519763}}).abstain_below == 0.8942553179519763
+
+
 def test_a_head_whose_heads_do_not_divide_it_is_refused() -> None:
     with pytest.raises(ValueError, match="must be a multiple of"):
         HeadInfo(feature_dim=8, width=12, num_attention_heads=4)

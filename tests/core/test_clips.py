@@ -1,12 +1,11 @@
-"""core.clips against brute force: every tick asked which segment or window it belongs to."""
+"""core.clips against brute force: every tick asked which segment it belongs to."""
 
 import random
 from fractions import Fraction
-from itertools import pairwise
 
 import pytest
 
-from reelkind.core.clips import Window, segment_jitter, segment_middles, windows
+from reelkind.core.clips import Instants, segment_jitter, segment_middles
 
 LENGTHS = [1, 2, 3, 7, 15, 16, 17, 31, 100, 997, 90_000 * 60]
 
@@ -59,24 +58,35 @@ def test_jitter_repeats_with_its_seed() -> None:
     assert segment_jitter(0, 999, 16, random.Random(5)) == segment_jitter(0, 999, 16, random.Random(5))
 
 
-@pytest.mark.parametrize("duration", [1, 9, 10, 11, 19, 20, 25, 100])
-@pytest.mark.parametrize(("window", "stride"), [(10, 10), (10, 3), (10, 1), (1, 1), (7, 5)])
-def test_windows_cover_every_tick_and_nothing_else(duration: int, window: int, stride: int) -> None:
-    found = list(windows(5, duration, window, stride))
-    covered = {tick for w in found for tick in range(w.start, w.start + w.duration)}
-    assert covered == set(range(5, 5 + duration))
-    assert len({w.start for w in found}) == len(found)
-    assert all(w.duration == min(window, duration) for w in found)
-    assert all(0 < b.start - a.start <= stride for a, b in pairwise(found))
+@pytest.mark.parametrize("step", [Fraction(1), Fraction(5, 2), Fraction(40), Fraction(1001, 30)])
+@pytest.mark.parametrize("duration", LENGTHS[:-1])
+def test_instants_are_the_middles_of_equal_steps_that_lie_in_the_stretch(duration: int, step: Fraction) -> None:
+    exact = [(i + Fraction(1, 2)) * step for i in range(2 * duration)]
+    inside = [11 + middle.__floor__() for middle in exact if middle < duration]
+    assert list(Instants(11, duration, step)) == (inside or [11 + duration - 1])
 
 
-def test_last_window_ends_with_the_video() -> None:
-    assert list(windows(0, 25, 10, 10)) == [Window(0, 10), Window(10, 10), Window(15, 10)]
+def test_instants_of_a_filled_stretch_are_the_middles_of_its_segments() -> None:
+    assert list(Instants(7, 1000, Fraction(1000, 16))) == segment_middles(7, 1000, 16)
 
 
-def test_windows_that_would_skip_ticks_are_refused() -> None:
-    with pytest.raises(ValueError, match="stride 11 exceeds window 10"):
-        list(windows(0, 100, 10, 11))
+def test_instants_can_be_sliced_and_end() -> None:
+    instants = Instants(0, 100, Fraction(10))
+    assert instants[2:5] == [25, 35, 45]
+    with pytest.raises(IndexError):
+        instants[10]
+
+
+def test_instants_of_a_million_years_are_not_stored() -> None:
+    instants = Instants(0, 1 << 62, Fraction(1, 1000))
+    assert len(instants) > 1 << 62
+    assert instants[10**12] == 10**9
+
+
+@pytest.mark.parametrize(("duration", "step"), [(0, Fraction(1)), (10, Fraction(0)), (10, Fraction(-1))])
+def test_instants_need_a_stretch_and_a_step(duration: int, step: Fraction) -> None:
+    with pytest.raises(ValueError, match=r"must be (at least 1|above 0)"):
+        Instants(0, duration, step)
 
 
 @pytest.mark.parametrize("bad", [0, -1])
@@ -87,5 +97,3 @@ def test_empty_stretches_are_refused(bad: int) -> None:
         segment_middles(0, 4, bad)
     with pytest.raises(ValueError, match="duration must be at least 1"):
         segment_jitter(0, bad, 4, random.Random(0))
-    with pytest.raises(ValueError, match="window must be at least 1"):
-        list(windows(0, 4, bad, 1))

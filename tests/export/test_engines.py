@@ -40,9 +40,9 @@ def test_dry_run_says_what_would_be_built(
     command = ["export", "engine", "--bundle", str(with_half.path()), "--out", str(out), "--dry-run"]
     assert main(command) == 0
     backbone, head = capsys.readouterr().out.splitlines()
-    assert "views [1, 1, 1, 3, 224, 224] .. [4, 1, 16, 3, 224, 224] .. [8, 2, 32, 3, 224, 224]" in backbone
+    assert "views [1, 1, 1, 3, 224, 224] .. [4, 1, 16, 3, 224, 224] .. [4, 4, 32, 3, 224, 224]" in backbone
     assert "fp16 from" in backbone
-    assert f"[8, 2, 300, {with_half.head.feature_dim}]" in head
+    assert f"[4, 12, 300, {with_half.head.feature_dim}]" in head
     assert not out.exists()
 
 
@@ -179,10 +179,13 @@ def test_an_interrupted_write_leaves_no_engine(with_half: Bundle, tmp_path: Path
 
 
 def test_profiles_hold_the_batches_views_and_warmups_of_the_server(shipped: Bundle) -> None:
-    for graph in (specs.backbone_graph(shipped), specs.head_graph(shipped)):
+    for graph, num_views in (
+        (specs.backbone_graph(shipped), specs.MAX_VIEWS),
+        (specs.head_graph(shipped), specs.MAX_PASSES),
+    ):
         ranges = specs.PROFILES[graph.kind]
         assert all(span.least <= span.best <= span.most for span in ranges.values())
-        assert (ranges["B"].most, ranges["V"].most) == (specs.MAX_BATCH, specs.MAX_VIEWS)
+        assert (ranges["B"].most, ranges["V"].most) == (specs.MAX_BATCH, num_views)
         assert ranges["T"].least == 1 <= specs.WARMUP_FRAMES <= ranges["T"].most
     assert specs.PROFILES["head"]["T"].most == specs.MAX_FRAMES
 

@@ -10,7 +10,7 @@ from PIL import Image
 from reelkind.core.bundle import BackboneInfo, Bundle, HeadInfo
 from reelkind.core.specs import VIEWS, average_graph, preprocess_graph
 from reelkind.export.errors import ExportError
-from reelkind.export.graphs import build_average, build_preprocess
+from reelkind.export.graphs import build_average, build_preprocess, build_temporal_attention, build_temporal_views
 from reelkind.export.reference import onnx_stage
 
 SIZE_PX = 48
@@ -51,13 +51,55 @@ def test_frames_of_the_right_size_pass_unchanged() -> None:
     np.testing.assert_array_equal(preprocess(frames)[:, 0], frames.transpose(0, 1, 4, 2, 3))
 
 
-def test_second_view_is_the_first_mirrored() -> None:
-    assert VIEWS["tta"] == ("identity", "flip")
-    frames = noise(2, 3, SIZE_PX, SIZE_PX, 3)
-    both = preprocess(frames, "tta")
-    assert both.shape[:3] == (2, 2, 3)
-    np.testing.assert_array_equal(both[:, 0], preprocess(frames)[:, 0])
-    np.testing.assert_array_equal(both[:, 1], both[:, 0, ..., ::-1])
+def test_views_are_the_frame_its_middle_and_both_mirrored() -> None:
+    assert VIEWS["tta"] == ("identity", "flip", "narrow", "narrow_flip")
+    frames = noise(2, 3, 96, 120, 3)
+    views = preprocess(frames, "tta")
+    assert views.shape[:3] == (2, 4, 3)
+    np.testing.assert_array_equal(views[:, 0], preprocess(frames)[:, 0])
+    np.testing.assert_array_equal(views[:, 1::2], views[:, ::2, ..., ::-1])
+    scaled = views[1, 0, 2].transpose(1, 2, 0)
+    box = (SIZE_PX // 8, 0, SIZE_PX - SIZE_PX // 8, SIZE_PX)
+    narrow = Image.fromarray(scaled).crop(box).resize((SIZE_PX, SIZE_PX), Image.Resampling.BILINEAR)
+    assert np.abs(views[1, 2, 2].astype(int) - np.asarray(narrow).transpose(2, 0, 1)).max() <= 1
+
+
+def temporal(model: onnx.ModelProto, array: np.ndarray) -> np.ndarray:
+    (output,) = onnx_stage(model.SerializeToString())([array])
+    return output
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "orders"),
+    [
+        (1, [[0], [0], [0]]),
+        (2, [[0, 1], [0, 0], [1, 1]]),
+        (5, [[0, 1, 2, 3, 4], [0, 0, 2, 2, 4], [1, 1, 3, 3, 4]]),
+        (6, [[0, 1, 2, 3, 4, 5], [0, 0, 2, 2, 4, 4], [1, 1, 3, 3, 5, 5]]),
+    ],
+)
+def test_temporal_views_are_all_frames_the_even_and_the_odd(num_frames: int, orders: list[list[int]]) -> None:
+    features = RNG.standard_normal((2, 3, num_frames, 5)).astype(np.float32)
+    passes = temporal(build_temporal_views(), features)
+    assert passes.shape == (2, 9, num_frames, 5)
+    for view in range(3):
+        for place, order in enumerate(orders):
+            np.testing.assert_array_equal(passes[:, 3 * view + place], features[:, view, order])
+
+
+def test_attention_goes_back_to_the_frames_that_were_looked_at() -> None:
+    weights = np.array([[[0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.4]]], np.float32)
+    expected = [[0.1, 0.2, 0.3, 0.4], [0.3, 0, 0.7, 0], [0, 0.3, 0, 0.7]]
+    np.testing.assert_allclose(temporal(build_temporal_attention(), weights)[0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 7, 300])
+def test_attention_still_sums_to_one_at_any_number_of_frames(num_frames: int) -> None:
+    weights = RNG.random((2, 6, num_frames)).astype(np.float32)
+    weights /= weights.sum(-1, keepdims=True)
+    given = temporal(build_temporal_attention(), weights)
+    assert given.shape == weights.shape
+    np.testing.assert_allclose(given.sum(-1), 1, atol=1e-5)
 
 
 @pytest.mark.parametrize("views", sorted(VIEWS))
@@ -104,5 +146,5 @@ def test_huge_logits_do_not_overflow() -> None:
 
 @pytest.mark.parametrize("weights", [(1.0,), (1.0, -1.0), (0.0, 0.0)])
 def test_weights_that_fit_no_average_are_refused(weights: tuple[float, ...]) -> None:
-    with pytest.raises(ExportError, match="2 members"):
+    with pytest.raises(ExportError, match="2 member"):
         build_average([bundle("one", 8), bundle("two", 8)], weights)

@@ -8,12 +8,14 @@ import onnx
 import pytest
 import torch
 
+from reelkind.cli.main import main
 from reelkind.core import bundle as bundles_on_disk
 from reelkind.core.bundle import BackboneInfo, Bundle, HeadInfo
 from reelkind.core.specs import head_graph
 from reelkind.export.canonical import IR_VERSION, OPSET, with_metadata
 from reelkind.export.checkpoint import load_modules
 from reelkind.export.errors import ExportError, ParityError
+from reelkind.export.members import average_file
 from reelkind.export.modules import build_head_graph
 from reelkind.export.reference import onnx_stage
 from reelkind.export.torch_pipeline import torch_stage
@@ -22,6 +24,7 @@ from reelkind.export.verify import verify
 from reelkind.training.models import TemporalHead
 
 GRAPHS = ("preprocess.onnx", "preprocess_tta.onnx", "backbone.onnx", "head.onnx", "average.onnx")
+GRAPHS += ("temporal_views.onnx", "temporal_attention.onnx")
 
 
 def model(bundle: Bundle, name: str) -> onnx.ModelProto:
@@ -151,8 +154,19 @@ def test_checked_in_graphs_are_a_fresh_export_of_the_weights_beside_them(lite: B
     fresh, kept = (
         {path.name: path.read_bytes() for path in bundle.path("onnx").glob("*.onnx")} for bundle in (lite, shipped)
     )
-    assert set(kept) == set(GRAPHS)
+    assert set(kept) - {"average_lite_lite2.onnx"} == set(GRAPHS)
     assert {name for name in GRAPHS if fresh[name] != kept[name]} == set(), "run: reelkind export onnx"
+
+
+def test_the_checked_in_average_of_both_is_what_their_weights_give(shipped: Bundle, root: Path) -> None:
+    other = bundles_on_disk.load(root / "bundles" / "lite2")
+    assert average_file([other, shipped]) == shipped.path("onnx", "average_lite_lite2.onnx").read_bytes()
+
+
+def test_a_name_that_cannot_be_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="'ensemble' is taken"):
+        write_untrained_bundle("ensemble", "mobilenet_v2", tmp_path / "dice")
+    assert not (tmp_path / "dice").exists()
 
 
 def test_rounding_of_the_reference_itself_is_not_a_mistake(
@@ -166,3 +180,45 @@ def test_rounding_of_the_reference_itself_is_not_a_mistake(
         verify(head_graph(bundle), file, reference, 64)
     exact = torch_stage(module, 2, torch.float64)
     assert 0 < verify(head_graph(bundle), file, reference, 64, exact=lambda: exact) < 1e-5
+
+
+def test_the_command_makes_an_untrained_member_ready_to_serve(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "dice"
+    command = ["export", "untrained", "dice", "--backbone", "mobilenet_v2", "--size", "32", "--out", str(out)]
+    assert main(command) == 0
+    assert capsys.readouterr().out.count("  differs from PyTorch by ") == len(GRAPHS)
+    bundle = bundles_on_disk.load(out)
+    assert (bundle.name, bundle.trained, bundle.backbone.frame_size_px) == ("dice", False, 32)
+    assert b"untrained" in bundle.path("onnx", "head.onnx").read_bytes()
+    assert main(command) == 1  # what is there is not overwritten
+    assert "is there already: choose another folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["ensemble", "--backbone", "mobilenet_v2"], "'ensemble' is taken"),
+        (["dice", "--backbone", "resnet18"], "unknown backbone 'resnet18'"),
+    ],
+)
+def test_an_untrained_member_that_cannot_be_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: str
+) -> None:
+    out = tmp_path / "dice"
+    assert main(["export", "untrained", *options, "--out", str(out)]) == 1
+    assert words in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_weights_that_fit_no_members_are_refused_before_anything_is_written(
+    shipped: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["export", "onnx", "--bundle", str(shipped.path()), "--out", str(tmp_path / "out")]
+    assert main([*command, "--weights", "0.4,0.6"]) == 1
+    assert "1 member(s) need as many weights" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, "--weights", "much"])
+    assert "one for each --bundle" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -13,9 +13,16 @@ from reelkind.core import bundle as bundles_on_disk
 from reelkind.core import specs
 from reelkind.core.bundle import Bundle
 from reelkind.core.taxonomy import CLASSES
+from reelkind.export.canonical import with_metadata
 from reelkind.export.errors import ExportError
 from reelkind.export.execution import FLAVOURS
+from reelkind.export.graphs import build_preprocess
+from reelkind.export.onnx_files import export_average
+from reelkind.export.origin import metadata_entries
 from reelkind.export.repository import standard_ensembles, write_repository
+
+COMPOSING = ("preprocess", "preprocess_tta", "backbone_lite", "head_lite", "average_lite")
+COMPOSING += ("temporal_views", "temporal_attention")
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -42,8 +49,9 @@ def test_every_config_parses_and_has_a_version_folder(repository: Path) -> None:
         assert (model / "1").is_dir()
 
 
-def test_ensemble_wiring_is_closed(repository: Path) -> None:
-    ensemble = config(repository, "classify_tta")
+@pytest.mark.parametrize("name", ["classify_tta", "features_lite", "classify_features_lite_tta"])
+def test_ensemble_wiring_is_closed(repository: Path, name: str) -> None:
+    ensemble = config(repository, name)
     known = {tensor.name for tensor in ensemble.input}
     for step in ensemble.ensemble_scheduling.step:
         model = config(repository, step.model_name)
@@ -54,24 +62,44 @@ def test_ensemble_wiring_is_closed(repository: Path) -> None:
     assert {tensor.name for tensor in ensemble.output} <= known
 
 
+def parameters(folder: Path, name: str) -> dict[str, str]:
+    return {key: value.string_value for key, value in config(folder, name).parameters.items()}
+
+
 def test_ensemble_tells_a_client_what_it_must_know(repository: Path, lite: Bundle) -> None:
-    parameters = {key: value.string_value for key, value in config(repository, "classify_tta").parameters.items()}
-    del parameters["reelkind_version"]
-    assert parameters == {
+    told = parameters(repository, "classify_tta")
+    del told["reelkind_version"]
+    assert told == {
         "contract_version": "1",
+        "kind": "classify",
         "num_frames": "16",
         "frame_size_px": "224",
         "classes": "animation,gaming,natural,flat",
         "members": "lite",
-        "views": "identity,flip",
-        "trained": "true" if lite.trained else "false",
+        "member_weights": "1",
+        "feature_dims": str(lite.backbone.feature_dim),
+        "views": "identity,flip,narrow,narrow_flip",
+        "temporal_views": "forward,even,odd",
+        "trained": "true",
+        "untrained": "",
         "weights": bundles_on_disk.weights_hash(lite),
+        "abstain_below": str(lite.metrics["abstain"]["abstain_below"]),
     }
 
 
+def test_features_tell_their_kind_and_no_threshold(repository: Path) -> None:
+    features, head = (parameters(repository, name) for name in ("features_lite_tta", "classify_features_lite_tta"))
+    assert (features["kind"], features["views"]) == ("features", "identity,flip,narrow,narrow_flip")
+    assert "abstain_below" not in features
+    assert (head["kind"], head["views"], head["temporal_views"]) == ("classify_features", "any", "forward,even,odd")
+
+
 def test_composing_models_batch_queue_and_warm_up(repository: Path) -> None:
-    for name in ("preprocess", "backbone_lite", "head_lite", "average_lite"):
+    for name in COMPOSING:
         model = config(repository, name)
+        if name.startswith("temporal"):
+            assert not model.HasField("dynamic_batching")  # the second of two members would wait for half a second
+            continue
         policy = model.dynamic_batching.default_queue_policy
         assert policy.timeout_action == pb.ModelQueuePolicy.REJECT
         assert (policy.max_queue_size, policy.default_timeout_microseconds) == (64, 60_000_000)
@@ -86,6 +114,11 @@ def test_composing_models_batch_queue_and_warm_up(repository: Path) -> None:
             assert name == "average_lite" or num_frames in next(iter(warmup.inputs.values())).dims
 
 
+def test_temporal_views_are_warmed_up_with_what_comes_out_of_them(repository: Path) -> None:
+    for warmup in config(repository, "temporal_attention").model_warmup:
+        assert warmup.inputs["pass_attention"].dims[0] == len(specs.TEMPORAL_VIEWS)
+
+
 def test_only_a_backbone_with_a_batch_to_gain_waits_for_company(repository: Path) -> None:
     delays = {
         model.name: config(repository, model.name).dynamic_batching.max_queue_delay_microseconds
@@ -96,11 +129,7 @@ def test_only_a_backbone_with_a_batch_to_gain_waits_for_company(repository: Path
 
 
 def test_backbone_on_a_cpu_has_two_instances(repository: Path) -> None:
-    counts = {
-        model.name: sum(group.count for group in config(repository, model.name).instance_group)
-        for model in repository.iterdir()
-        if not model.name.startswith("classify")
-    }
+    counts = {name: sum(group.count for group in config(repository, name).instance_group) for name in COMPOSING}
     on_cpu = config(repository, "backbone_lite").backend == "python"
     assert counts.pop("backbone_lite") == (specs.CPU_BACKBONE_INSTANCES if on_cpu else 1)
     assert set(counts.values()) == {1}
@@ -112,7 +141,7 @@ def test_flavour_chooses_who_executes_and_nothing_else(repository: Path) -> None
     expected = {
         "tensorrt": ("", "tensorrt_plan", "onnxruntime", set()),
         "onnxruntime": ("onnxruntime", "", "onnxruntime", {"model.onnx"}),
-        "python": ("python", "", "python", {"model.onnx", "model.py"}),
+        "python": ("python", "", "python", {"model.onnx", "model.py", "runtimes.py"}),
     }
     assert (backbone.backend, backbone.platform, average.backend, present) == expected[repository.name]
     assert average.instance_group[0].kind == pb.ModelInstanceGroup.KIND_CPU
@@ -128,8 +157,8 @@ def test_python_flavour_tells_its_runner_what_to_run(tmp_path: Path, lite: Bundl
     assert backbone["num_threads"].string_value == "2"
     assert backbone["frames_per_run"].string_value == str(specs.CPU_FRAMES_PER_RUN)
     assert "frames_per_run" not in parameters  # the head's graph mixes frames
-    runner = (root / "serving" / "runner.py").read_bytes()
-    assert (tmp_path / "head_lite" / "1" / "model.py").read_bytes() == runner
+    for name, source in (("model.py", "runner.py"), ("runtimes.py", "runtimes.py")):
+        assert (tmp_path / "head_lite" / "1" / name).read_bytes() == (root / "serving" / source).read_bytes()
 
 
 def test_labels_lie_beside_the_model_that_gives_probabilities(repository: Path) -> None:
@@ -138,10 +167,70 @@ def test_labels_lie_beside_the_model_that_gives_probabilities(repository: Path) 
     assert tuple((repository / "average_lite" / probabilities.label_filename).read_text().split()) == CLASSES
 
 
-def test_two_members_make_four_ensembles(lite: Bundle) -> None:
-    other = replace(lite, name="other")
-    names = [ensemble.name for ensemble in standard_ensembles([lite, other])]
-    assert names == ["classify", "classify_tta", "classify_ensemble", "classify_ensemble_tta"]
+def test_a_run_may_load_what_it_needs_and_nothing_else(tmp_path: Path, lite: Bundle) -> None:
+    names = ["classify", "classify_tta_fast"]
+    written = write_repository(tmp_path, standard_ensembles([lite], names), [lite], "python")
+    assert {path.name for path in tmp_path.iterdir()} == set(written) == {*COMPOSING, *names} - {"preprocess_tta"}
+    with pytest.raises(ExportError, match=r"no ensemble is called classify_lite9 \(there are: classify, "):
+        standard_ensembles([lite], ["classify_lite9"])
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory, lite: Bundle) -> tuple[Bundle, Bundle]:
+    """lite, and its twin that sees larger frames and says that it is untrained."""
+    folder = tmp_path_factory.mktemp("bundles")
+    first, twin = copied(lite, folder / "lite"), copied(lite, folder / "dice")
+    size = replace(twin.backbone, frame_size_px=256)
+    twin = bundles_on_disk.save(replace(twin, name="dice", backbone=size, trained=False), twin.path())
+    export_average([twin])
+    for views in specs.VIEWS:
+        graph = specs.preprocess_graph(256, views)
+        file = with_metadata(build_preprocess(256, views), metadata_entries(graph, {}))
+        twin.path("onnx", graph.file).write_bytes(file)
+    return first, twin
+
+
+def test_members_of_two_sizes_make_one_deployment(tmp_path: Path, pair: tuple[Bundle, Bundle]) -> None:
+    write_repository(tmp_path, standard_ensembles(pair), pair, "onnxruntime")
+    told = parameters(tmp_path, "classify_ensemble")
+    assert (told["members"], told["frame_size_px"], told["member_weights"]) == ("dice,lite", "256", "0.5,0.5")
+    assert told["feature_dims"] == ",".join([str(pair[0].backbone.feature_dim)] * 2)
+    assert (told["trained"], told["untrained"]) == ("false", "dice")
+    assert "abstain_below" not in told
+    assert parameters(tmp_path, "classify")["members"] == "lite"
+    steps = [step.model_name for step in config(tmp_path, "classify_ensemble").ensemble_scheduling.step]
+    assert {"preprocess", "preprocess_256", "average_dice_lite"} <= set(steps)
+
+
+def test_members_count_as_much_as_the_exported_average_says(tmp_path: Path, pair: tuple[Bundle, Bundle]) -> None:
+    lite, other = copied(pair[0], tmp_path / "lite"), copied(pair[1], tmp_path / "dice")
+    export_average([lite, other], weights=[3, 1])
+    assert other.path("onnx", "average_dice_lite.onnx").is_file()  # with the first by name
+    for members in ((lite, other), (other, lite)):
+        write_repository(tmp_path / "repository", standard_ensembles(members), members, "python")
+        told = parameters(tmp_path / "repository", "classify_ensemble")
+        assert (told["members"], told["member_weights"]) == ("dice,lite", "0.25,0.75")
+    graph = (tmp_path / "repository" / "average_dice_lite" / "1" / "model.onnx").read_bytes()
+    assert graph == other.path("onnx", "average_dice_lite.onnx").read_bytes()
+
+
+def test_an_average_that_cannot_be_made_says_how(
+    tmp_path: Path, pair: tuple[Bundle, Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)  # stands in for an installation without it
+    for name in ("canonical", "graphs"):
+        monkeypatch.delitem(sys.modules, f"reelkind.export.{name}", raising=False)
+    wanted = r"average_dice_lite.onnx .* needs the package onnx; .* reelkind export onnx --bundle \S+ --bundle \S+"
+    with pytest.raises(ExportError, match=wanted):
+        write_repository(tmp_path, standard_ensembles(pair), pair, "python")
+
+
+def test_views_of_another_release_are_refused(tmp_path: Path, lite: Bundle) -> None:
+    older = copied(lite, tmp_path / "lite")
+    views = older.path("onnx", "preprocess_tta.onnx")
+    views.write_bytes(views.read_bytes().replace(b"narrow_flip", b"narrow_turn"))
+    with pytest.raises(ExportError, match=r"preprocess_tta.onnx was not made for the views of this release; run: "):
+        write_repository(tmp_path / "repository", standard_ensembles([older]), [older], "python")
 
 
 def test_two_members_of_one_name_are_refused(lite: Bundle) -> None:

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import sys
+import threading
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -78,6 +79,7 @@ def runner(monkeypatch, logged) -> ModuleType:
         Tensor(name, request.feeds[name]) if name in request.feeds else None
     )
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", backend)
+    monkeypatch.syspath_prepend(tiny_repository.RUNNER.parent)  # as Triton does with a model's folder
     spec = importlib.util.spec_from_file_location("runner_under_test", tiny_repository.RUNNER)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
@@ -118,14 +120,15 @@ def mean_colours(array: np.ndarray) -> np.ndarray:
 
 
 def test_limit_on_frames_is_the_contracts(runner):
-    assert runner.MAX_FRAMES == specs.MAX_FRAMES
+    assert runner.runtimes.MAX_FRAMES == specs.MAX_FRAMES
 
 
 def test_equal_shapes_run_once_and_answers_keep_their_order(load, monkeypatch):
     model = load(tiny_repository.pixels_graph())
     runs = []
-    run = model._runtime.run
-    monkeypatch.setattr(model._runtime, "run", lambda feeds: runs.append(feeds["frames"].shape) or run(feeds))
+    executor = model._runtime._executor
+    run = executor.run
+    monkeypatch.setattr(executor, "run", lambda feeds: runs.append(feeds["frames"].shape) or run(feeds))
     given = [frames(2, 4, seed=0), frames(1, 5, seed=1), frames(1, 4, seed=2), frames(1, 4, size=9, seed=3)]
     answers = model.execute([Request({"frames": array}) for array in given])
     assert sorted(runs) == [(1, 4, 9, 9, 3), (1, 5, 8, 8, 3), (3, 4, 8, 8, 3)]
@@ -154,14 +157,16 @@ def test_one_wrong_request_spoils_no_other(load, array, words):
 
 
 def test_missing_and_unequal_inputs_are_named(load):
-    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", 2]) for name in ("a", "b")]
-    outputs = [helper.make_tensor_value_info("c", TensorProto.FLOAT, ["B", 2])]
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", "T"]) for name in ("a", "b")]
+    outputs = [helper.make_tensor_value_info("c", TensorProto.FLOAT, ["B", "T"])]
     graph = helper.make_graph([helper.make_node("Add", ["a", "b"], ["c"])], "sum", inputs, outputs)
     model = load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10))
-    two, three = np.zeros((2, 2), np.float32), np.zeros((3, 2), np.float32)
-    missing, unequal = model.execute([Request({"a": two}), Request({"a": two, "b": three})])
-    assert missing.error.message == "m: tensor 'b' is missing"
-    assert unequal.error.message == "m: tensors have different batch sizes: 'a' 2, 'b' 3"
+    two, three, one_frame = (np.zeros(shape, np.float32) for shape in ((2, 2), (3, 2), (2, 1)))
+    given = [{"a": two}, {"a": two, "b": three}, {"a": two, "b": one_frame}]  # the last would be spread over the other
+    missing, unequal, spread = (answer.error.message for answer in model.execute([Request(feeds) for feeds in given]))
+    assert missing == "m: tensor 'b' is missing"
+    assert unequal == "m: tensors have different batch sizes: 'a' 2, 'b' 3"
+    assert spread == "m: tensors have different numbers of frames: 'a' 2, 'b' 1"
 
 
 def test_failing_execution_is_blamed_on_its_request_and_told_without_paths(load, logged):
@@ -179,17 +184,50 @@ def test_failing_execution_is_blamed_on_its_request_and_told_without_paths(load,
     assert "indices" in logged[0]
 
 
-def test_frames_run_in_portions_give_the_same_to_the_bit(load, runner, tmp_path, monkeypatch):
-    model = load(tiny_repository.pixels_graph(), frames_per_run="3")
-    assert isinstance(model._runtime, runner.FrameWise)
-    inner, sizes = model._runtime._runtime, []
-    run = inner.run
-    monkeypatch.setattr(inner, "run", lambda feeds: sizes.append(feeds["frames"].shape[1]) or run(feeds))
-    array = frames(2, 7)
-    answer, other = model.execute([Request({"frames": array}), Request({"frames": array[:1]})])
-    assert sizes == [3, 3, 1] * 3
-    np.testing.assert_array_equal(answer["features"], run({"frames": array})[0])
-    np.testing.assert_array_equal(other["features"], answer["features"][:1])
+def test_frames_run_in_portions_give_the_same_to_the_bit(load, runner, monkeypatch):
+    model = load(tiny_repository.pixels_graph(), frames_per_run="3", num_threads="1")
+    assert isinstance(model._runtime, runner.runtimes.FrameWise)
+    executor, sizes = model._runtime._executor, []
+    run = executor.run
+    monkeypatch.setattr(executor, "run", lambda feeds: sizes.append(feeds["frames"].shape[1]) or run(feeds))
+    array, longer = frames(2, 7), frames(1, 8)
+    answers = model.execute([Request({"frames": part}) for part in (array, array[:1], longer)])
+    assert sizes == [3, 3, 1] * 3 + [3, 3, 2]
+    for part, answer in zip((array, array[:1], longer), answers, strict=True):
+        np.testing.assert_array_equal(answer["features"], run({"frames": part})[0])
+
+
+def test_portions_of_all_requests_are_under_way_together(load, monkeypatch):
+    model = load(tiny_repository.pixels_graph(), frames_per_run="4", num_threads="3")
+    executor, together = model._runtime._executor, threading.Barrier(3, timeout=10)
+    run = executor.run
+
+    def run_with_the_others(feeds):
+        together.wait()
+        return run(feeds)
+
+    monkeypatch.setattr(executor, "run", run_with_the_others)
+    given = [frames(1, 1, seed=seed) for seed in range(3)]  # one portion each: alone, a request keeps one thread busy
+    for array, answer in zip(given, model.execute([Request({"frames": array}) for array in given]), strict=True):
+        np.testing.assert_allclose(answer["features"], mean_colours(array), atol=1e-6)
+
+
+def test_a_portion_that_fails_spoils_its_own_request_only(load, logged, monkeypatch):
+    model = load(tiny_repository.pixels_graph(), frames_per_run="2")
+    executor = model._runtime._executor
+    run = executor.run
+
+    def sometimes(feeds):
+        if feeds["frames"].max() == 255:
+            raise RuntimeError("overflow")
+        return run(feeds)
+
+    monkeypatch.setattr(executor, "run", sometimes)
+    good, bad = np.zeros((1, 4, 8, 8, 3), np.uint8), np.zeros((1, 4, 8, 8, 3), np.uint8)
+    bad[0, 3] = 255
+    answers = model.execute([Request({"frames": array}) for array in (good, bad, good)])
+    assert [answer.error and answer.error.code for answer in answers] == [None, INTERNAL, None]
+    assert len(logged) == 1
 
 
 def test_portions_need_the_frame_axis_everywhere(load):

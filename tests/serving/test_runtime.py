@@ -5,8 +5,10 @@ import pytest
 from reelkind.serving.command import server_command
 from reelkind.serving.environment import ServerEnvironment
 from reelkind.serving.errors import ServingError
+from reelkind.serving.options import ServerOptions
 from reelkind.serving.ports import Addresses
 from reelkind.serving.runtime import embedded_runtime, find_runtime
+from reelkind.serving.tls import Tls
 
 
 @pytest.fixture
@@ -35,10 +37,16 @@ def environment(tmp_path) -> ServerEnvironment:
     return ServerEnvironment(tmp_path / "env", "3.11", tmp_path / "lib", tmp_path / "packages")
 
 
-def command_of(runtime, scratch, bind="127.0.0.1") -> list[str]:
-    addresses = Addresses(bind, 8001, 8000, 8002)
+def command_of(runtime, scratch, bind="127.0.0.1", extras=ServerOptions()) -> list[str]:  # noqa: B008
     return server_command(
-        runtime, Path("/models"), addresses, scratch=scratch, shm_prefix="p_", key="k", stop_timeout_s=2.5
+        runtime,
+        Path("/models"),
+        Addresses(bind, 8001, 8000, 8002, encrypted=extras.tls is not None),
+        scratch=scratch,
+        shm_prefix="p_",
+        key="k",
+        stop_timeout_s=2.5,
+        extras=extras,
     )
 
 
@@ -114,6 +122,26 @@ def test_command_guards_what_can_replace_code(environment, tmp_path):
 def test_strangers_may_not_register_shared_memory(environment, tmp_path):
     command = command_of(embedded_runtime(environment), tmp_path, bind="0.0.0.0")
     assert "--grpc-restricted-protocol=model-repository,trace,logging,shared-memory:reelkind-key=k" in command
+
+
+def test_nothing_is_cached_or_traced_unless_asked_for(container, tmp_path):
+    command = command_of(find_runtime(), tmp_path)
+    assert not [option for option in command if option.startswith(("--cache", "--trace", "--grpc-use-ssl"))]
+
+
+def test_response_cache_of_a_container_lies_beside_its_backends(container, tmp_path):
+    command = command_of(find_runtime(), tmp_path, extras=ServerOptions(response_cache_bytes=2**20))
+    assert {"--cache-config=local,size=1048576", f"--cache-directory={container.parent.parent / 'caches'}"} <= set(
+        command
+    )
+
+
+def test_plain_http_stays_on_loopback_beside_encrypted_grpc(container, tmp_path):
+    extras = ServerOptions(tls=Tls(Path("server.pem"), Path("server.key")))
+    command = command_of(find_runtime(), tmp_path, bind="0.0.0.0", extras=extras)
+    assert {"--grpc-address=0.0.0.0", "--http-address=127.0.0.1", "--grpc-use-ssl=true"} <= set(command)
+    (http,) = [option for option in command if option.startswith("--http-restricted-api")]
+    assert ",inference:" in http
 
 
 def test_containers_own_backends_are_used(container, tmp_path):

@@ -63,6 +63,18 @@ def test_taken_port_is_one_line_and_exit_1(repository):
         pytest.param(["--threads", "0"], 2, "argument --threads: must be at least 1, got 0", id="threads"),
         pytest.param(["--log-file", "/no/folder", *FREE], 1, "cannot write the log /no/folder", id="log"),
         pytest.param(["--bundle", "a", "--repository", "b"], 2, "not allowed with", id="contradiction"),
+        pytest.param(["--tls-cert", "server.pem"], 1, "TLS needs both --tls-cert and --tls-key", id="half of TLS"),
+        pytest.param(
+            ["--tls-cert", "nowhere.pem", "--tls-key", "nowhere.key"],
+            1,
+            "nowhere.pem cannot be read",
+            id="no certificate",
+        ),
+        pytest.param(
+            ["--response-cache", "much"], 2, "must look like 64MiB (or KiB, GiB), got 'much'", id="cache size"
+        ),
+        pytest.param(["--trace-otlp", "localhost"], 1, "'localhost' is no OTLP endpoint", id="collector"),
+        pytest.param(["--trace-otlp", "http://a", "--trace-file", "b"], 2, "not allowed with", id="two traces"),
     ],
 )
 def test_wrong_options_are_one_sentence(options, status, words):
@@ -70,3 +82,12 @@ def test_wrong_options_are_one_sentence(options, status, words):
     assert (done.returncode, done.stdout) == (status, "")
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.usefixtures("triton_runtime")
+def test_somebody_elses_repository_is_not_changed_for_a_cache(repository):
+    command = [*SERVE, "--repository", str(repository), *FREE, "--response-cache", "1MiB"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no ensemble in " in done.stderr
+    assert "add `response_cache { enable: true }` to the config.pbtxt of those that should" in done.stderr

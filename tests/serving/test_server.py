@@ -17,7 +17,9 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from reelkind.serving import processes
+from reelkind.serving.control import Control
 from reelkind.serving.errors import ServingError
+from reelkind.serving.models import canary_feeds
 from reelkind.serving.server import TritonServer
 
 from . import tiny_repository
@@ -152,12 +154,19 @@ def test_two_servers_live_side_by_side(server, triton_runtime, repository):
 
 
 def test_packaged_or_random_bundle_answers_through_every_ensemble(triton_server):
-    frames = np.random.default_rng(0).integers(0, 256, (1, 5, 48, 64, 3), np.uint8)
-    tensor = triton.InferInput("frames", list(frames.shape), "UINT8")
-    tensor.set_data_from_numpy(frames)
-    with triton.InferenceServerClient(triton_server.url) as client:
-        for ensemble in triton_server.ensembles:
-            answer = client.infer(ensemble, [tensor], client_timeout=60)
-            np.testing.assert_allclose(answer.as_numpy("probabilities").sum(axis=1), 1, atol=1e-5)
-            np.testing.assert_allclose(answer.as_numpy("attention").sum(axis=1), 1, atol=1e-5)
+    for name, config in triton_server.configs.items():
+        answers = infer_all(triton_server.url, name, canary_feeds(config, num_frames=5))
+        assert answers.keys() == {output.name for output in config.output}
+        for output, values in answers.items():
+            assert np.isfinite(values).all()
+            if output in ("probabilities", "attention"):
+                np.testing.assert_allclose(values.sum(axis=1), 1, atol=1e-5)
     assert {"classify", "classify_tta"} <= set(triton_server.ensembles)
+
+
+def infer_all(url: str, model: str, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    control = Control(url)
+    try:
+        return control.infer(model, feeds, timeout_s=60)
+    finally:
+        control.close()

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import logging
+import os
 
 import pytest
+from tritonclient.grpc import model_config_pb2
 
+from reelkind.serving import processes
 from reelkind.serving import supervisor as module
 from reelkind.serving.control import BusyError, CanaryError, ModelMissingError, StubUnhealthyError
 from reelkind.serving.errors import ServingError
 from reelkind.serving.processes import Process, Stub
 from reelkind.serving.supervisor import Supervisor
 
+SOMEBODY = processes.read(os.getpid())
 NOBODY = Process(pid=2**22 + 1, parent=1, session=1, state="S", start_ticks=0)  # above the kernel's largest pid
+
+
+def config(name: str, *models: str) -> model_config_pb2.ModelConfig:
+    made = model_config_pb2.ModelConfig(name=name, platform="ensemble")
+    for model in models:
+        made.ensemble_scheduling.step.add(model_name=model)
+    return made
 
 
 class PretendServer:
     """Records what is done to it; ``canaries`` are raised one a call, None is an answer."""
 
     def __init__(self) -> None:
-        self.configs = {"classify": "config"}
+        self.configs = {"classify": config("classify", "head_lite")}
         self.control = self
         self.done: list[str] = []
         self.canaries: list[CanaryError | None] = []
@@ -27,6 +38,7 @@ class PretendServer:
         self.restart_error: ServingError | None = None
         self.num_answered = 0
         self.living: list[Stub] = []
+        self.loaded = {"1"}
 
     def is_running(self) -> bool:
         return self.running
@@ -49,6 +61,9 @@ class PretendServer:
     def is_ready(self, name: str) -> bool:
         return True
 
+    def versions(self, model: str) -> set[str]:
+        return self.loaded
+
     def reload(self, model: str) -> None:
         self.done.append(f"reload {model}")
 
@@ -56,7 +71,7 @@ class PretendServer:
         self.done.append(f"load {model}")
 
     def canary(self, config, timeout_s: float, num_frames: int | None = None) -> None:
-        self.done.append("canary")
+        self.done.append("canary" if config.name == "classify" else f"canary {config.name}")
         error = self.canaries.pop(0) if self.canaries else None
         if error is not None:
             raise error
@@ -80,8 +95,15 @@ def watch(server):
             supervisor._check()
         return server.done
 
-    check.supervisor = supervisor
+    check.supervisor, check.server = supervisor, server
     return check
+
+
+def had(watch, *stubs: Stub) -> None:
+    """The server had these processes when all was well."""
+    living, watch.server.living = watch.server.living, list(stubs)
+    watch.supervisor._look_around()
+    watch.server.living = living
 
 
 def test_healthy_server_is_only_asked(watch):
@@ -95,7 +117,7 @@ def test_traffic_spares_the_canary(watch, server):
 
 
 def test_dead_process_is_loaded_again(watch, server, caplog):
-    watch.supervisor._stubs = [Stub(NOBODY, "head_lite")]
+    had(watch, Stub(NOBODY, "head_lite"))
     with caplog.at_level(logging.WARNING):
         assert watch() == ["reload head_lite", "canary"]
     assert [record.getMessage().split(" after")[0] for record in caplog.records] == [
@@ -104,8 +126,32 @@ def test_dead_process_is_loaded_again(watch, server, caplog):
     ]
 
 
-def test_two_failed_reloads_lead_to_a_restart(watch, server):
+def test_process_of_an_unloaded_version_is_not_missed(watch, server):
+    had(watch, Stub(NOBODY, "head_lite", "1"))
+    server.living, server.loaded = [Stub(SOMEBODY, "head_lite", "2")], {"2"}
+    assert watch(2) == ["canary"]
+
+
+def test_replaced_process_is_not_missed_but_its_successor_would_be(watch, server):
+    had(watch, Stub(NOBODY, "head_lite"))
+    server.living = [Stub(SOMEBODY, "head_lite")]
+    assert watch(2) == ["canary"]
+    server.living = []
     watch.supervisor._stubs = [Stub(NOBODY, "head_lite")]
+    assert watch() == ["reload head_lite", "canary"]
+
+
+def test_only_as_many_ensembles_are_asked_as_reach_every_model(watch, server):
+    server.configs = {
+        "features": config("features", "preprocess", "backbone"),
+        "classify": config("classify", "preprocess", "backbone", "head"),
+        "tta": config("tta", "preprocess_tta", "backbone", "head"),
+    }
+    assert watch(4) == ["canary", "canary tta"] * 2
+
+
+def test_two_failed_reloads_lead_to_a_restart(watch, server):
+    had(watch, Stub(NOBODY, "head_lite"))
     server.canaries = [CanaryError("no"), CanaryError("no")]
     assert watch() == ["reload head_lite", "canary", "reload head_lite", "canary", "restart"]
 

@@ -7,7 +7,6 @@ import pickle
 import shutil
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -154,24 +153,28 @@ def test_standin_damaged_plan_is_named(device: StandinDevice, tmp_path: Path, mo
 
 
 @pytest.fixture
-def copied(load_runner: Any, device: StandinDevice, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The runner as it lies in a model repository, its card a stand-in."""
+def copied(runtimes: Any, device: StandinDevice, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The runner's runtimes as they lie in a model repository, their card a stand-in."""
     monkeypatch.setitem(sys.modules, "tensorrt", standin_tensorrt(device))
-    beside = load_runner._module_beside
+    beside = runtimes._module_beside
     made = {"cuda": type("Cuda", (), {"Device": lambda: device})}
-    monkeypatch.setattr(load_runner, "_module_beside", lambda name: made.get(name) or beside(name))
-    return load_runner
+    monkeypatch.setattr(runtimes, "_module_beside", lambda name: made.get(name) or beside(name))
+    return runtimes
 
 
 def test_standin_runner_answers_with_an_engine(copied: Any, tmp_path: Path) -> None:
-    runtime = copied.RUNTIMES["tensorrt"](plan(tmp_path / "model.plan"), 1)
+    runtime = copied.load(plan(tmp_path / "model.plan"), "tensorrt", num_threads=1, frames_per_run=0)
     array = np.random.default_rng(0).standard_normal((2, 1, 5, WIDTH)).astype(np.float32)
-    np.testing.assert_array_equal(runtime.run({"features": array})[0], 2 * array)
-    with pytest.raises(copied.InvalidRequestError, match=r"'features' is \[5, 1, 5, 3\], the engine takes"):
-        runtime.run({"features": np.zeros((5, 1, 5, WIDTH), np.float32)})
+    first, too_large, last = runtime.run(
+        [{"features": array}, {"features": np.zeros((5, 1, 6, WIDTH), np.float32)}, {"features": array[:1]}]
+    )
+    np.testing.assert_array_equal(first[0], 2 * array)
+    np.testing.assert_array_equal(last[0], 2 * array[:1])
+    assert isinstance(too_large, copied.InvalidRequestError)
+    assert "'features' is [5, 1, 6, 3], the engine takes" in str(too_large)
 
 
-def test_runner_without_a_driver_says_so(load_runner: Any, tmp_path: Path) -> None:
+def test_runner_without_a_driver_says_so(runtimes: Any, tmp_path: Path) -> None:
     try:
         cuda.Device()
     except cuda.CudaError:
@@ -179,32 +182,31 @@ def test_runner_without_a_driver_says_so(load_runner: Any, tmp_path: Path) -> No
     else:
         pytest.skip("this machine has a GPU")
     with pytest.raises(Exception, match=r"no NVIDIA driver here \(libcuda.so.1 is missing\)"):
-        load_runner.RUNTIMES["tensorrt"](plan(tmp_path / "model.plan"), 1)
+        runtimes.load(plan(tmp_path / "model.plan"), "tensorrt", 1, 0)
 
 
-def test_runner_without_the_cuda_provider_says_what_it_needs(load_runner: Any, tmp_path: Path) -> None:
+def test_runner_without_the_cuda_provider_says_what_it_needs(runtimes: Any, tmp_path: Path) -> None:
     import onnxruntime
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this onnxruntime has the CUDA provider")
     with pytest.raises(ValueError, match="no CUDAExecutionProvider: the server's environment needs onnxruntime-gpu"):
-        load_runner.RUNTIMES["onnxruntime_cuda"](tmp_path / "model.onnx", 1)
+        runtimes.load(tmp_path / "model.onnx", "onnxruntime_cuda", 1, 0)
 
 
 @pytest.fixture
-def load_runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """``model.py`` and what lies beside it, copied as in a model repository, with a stand-in for Triton's module."""
+def runtimes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """``runtimes.py`` and what lies beside it, copied as in a model repository."""
     root = Path(__file__).parents[2]
     version = tmp_path / "1"
     version.mkdir()
-    shutil.copyfile(root / "serving" / "runner.py", version / "model.py")
-    for path in (root / "serving" / "tensorrt_runtime.py", root / "core" / "cuda.py"):
+    sources = (root / "serving" / "runtimes.py", root / "serving" / "tensorrt_runtime.py", root / "core" / "cuda.py")
+    for path in sources:
         shutil.copyfile(path, version / path.name)
-    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", ModuleType("triton_python_backend_utils"))
-    spec = importlib.util.spec_from_file_location("copied_runner", version / "model.py")
+    spec = importlib.util.spec_from_file_location("copied_runtimes", version / "runtimes.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "copied_runner", module)
+    monkeypatch.setitem(sys.modules, "copied_runtimes", module)
     spec.loader.exec_module(module)
     return module

@@ -19,6 +19,7 @@ from tritonclient.utils import np_to_triton_dtype
 import reelkind.serving
 
 RUNNER = Path(reelkind.serving.__file__).with_name("runner.py")
+RUNTIMES = RUNNER.with_name("runtimes.py")
 NUM_FRAMES, FRAME_SIZE_PX = 4, 32
 MAX_BATCH = 8
 
@@ -145,6 +146,7 @@ def _write_model(folder: Path, name: str, inputs, outputs, graph: onnx.ModelProt
     version.mkdir()
     onnx.save(graph, version / "model.onnx")
     shutil.copyfile(RUNNER, version / "model.py")
+    shutil.copyfile(RUNTIMES, version / RUNTIMES.name)
 
 
 def _save(folder: Path, config: model_config_pb2.ModelConfig) -> None:

@@ -30,6 +30,7 @@ def test_defaults_need_no_file() -> None:
         ({"data": {"sources": "clips"}}, "data.sources must be a list"),
         ({"augment": {"num_variants": 0}}, "num_variants must be 1 or more"),
         ({"name": "two words"}, "name 'two words' must be letters"),
+        ({"name": "tta"}, "name 'tta' is taken"),
         ({"device": "tpu"}, "device must be one of auto, cpu, cuda, got 'tpu'"),
         ({"checkpoint_steps": 0}, "checkpoint_steps must be 1 or more"),
         (

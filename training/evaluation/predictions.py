@@ -69,6 +69,10 @@ class Predictions:
         """One view alone."""
         return self._replaced(logits=self.logits[:, index : index + 1])
 
+    def first_views(self, count: int) -> Predictions:
+        """Only the first views."""
+        return self._replaced(logits=self.logits[:, :count])
+
     def only(self, names: Sequence[str]) -> Predictions:
         """The clips of these names, in this order.
 

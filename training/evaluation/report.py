@@ -122,13 +122,13 @@ def recall_lines(kinds: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def tta_lines(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Each view alone and their mean."""
+    """A row a kind of test-time augmentation."""
     cells = []
     for name, found in rows.items():
-        against = found.get("against_identity")
+        against = found.get("against_off")
         change = f"{100 * against['difference']:+.1f} points, {_p(against['p_value'])}" if against else ""
         cells.append((name, *_accuracy_and_f1(found), f"{found['nll']:.3f}", change))
-    return table(("view", "accuracy (95 %)", "macro-F1 (95 %)", "NLL", "against identity (McNemar)"), cells)
+    return table(("tta", "accuracy (95 %)", "macro-F1 (95 %)", "NLL", "against off (McNemar)"), cells)
 
 
 def shortcut_lines(found: Mapping[str, Any]) -> list[str]:
@@ -174,10 +174,11 @@ def ensemble_lines(found: Mapping[str, Any]) -> list[str]:
         f"Equal weights against `{best['best']}`, the best member here: {_difference(best)}.",
         "",
     ]
-    return lines + table(
+    lines += table(
         ("equal weights without", "accuracy (95 %)", "macro-F1 (95 %)", "against all"),
         [(f"`{row['without']}`", *_accuracy_and_f1(row), _difference(row["change"])) for row in found["leave_one_out"]],
     )
+    return [*lines, "", *tta_lines(found["tta"])] if "tta" in found else lines
 
 
 def baseline_lines(found: Mapping[str, Any]) -> list[str]:

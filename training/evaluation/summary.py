@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from reelkind.core.specs import MAX_PASSES, TEMPORAL_VIEWS
 from reelkind.core.taxonomy import CLASSES
 
 from .calibration import calibration_summary, nll, reliability
@@ -62,7 +63,7 @@ def member_summary(
         ],
     }
     if predictions.num_views > 1:
-        found["tta"] = tta_summary(predictions, num_bootstraps)
+        found["tta"] = tta_summary([predictions], num_bootstraps)
     return found
 
 
@@ -80,26 +81,34 @@ def headline(
     }
 
 
-def tta_summary(predictions: Predictions, num_bootstraps: int = NUM_BOOTSTRAPS) -> dict[str, Any]:
-    """What looking twice brings: each view alone and their mean, compared with the first view; losses too.
+def tta_summary(members: Sequence[Predictions], num_bootstraps: int = NUM_BOOTSTRAPS) -> dict[str, Any]:
+    """What test-time augmentation brings, fast and full, compared with none; losses too.
+
+    Args:
+        members: one, or several whose probabilities are averaged, with logits of all passes [N, P, K] in the server's
+            order: every view in all orders of time.
+        num_bootstraps: draws for each interval.
 
     Raises:
-        ValueError: if there is only one view.
+        ValueError: if a member has not all passes.
     """
-    if predictions.num_views < 2:
-        raise ValueError(f"{predictions.member} was predicted with one view only")
-    variants = {"identity": predictions.view(0), "flip": predictions.view(1), "mean": predictions}
-    labels, groups = predictions.labels, predictions.groups
-    right = {name: each.probabilities().argmax(axis=1) == labels for name, each in variants.items()}
-    rows = {
-        name: {
-            **headline(each.probabilities(), labels, groups, num_bootstraps),
-            "nll": round(nll(each.probabilities(), labels), 4),
-        }
-        for name, each in variants.items()
+    for each in members:
+        if each.num_views != MAX_PASSES:
+            raise ValueError(f"{each.member} was predicted with {each.num_views} passes, not {MAX_PASSES}")
+    aligned = common(members)
+    labels, groups = aligned[0].labels, aligned[0].groups
+    passes = {"off": 1, "fast": len(TEMPORAL_VIEWS), "full": MAX_PASSES}
+    means = {
+        tta: np.mean([each.first_views(count).probabilities() for each in aligned], axis=0)
+        for tta, count in passes.items()
     }
-    for name in ("flip", "mean"):
-        rows[name]["against_identity"] = compare(right["identity"], right[name], groups, num_bootstraps).summary()
+    right = {tta: mean.argmax(axis=1) == labels for tta, mean in means.items()}
+    rows = {
+        tta: {**headline(mean, labels, groups, num_bootstraps), "nll": round(nll(mean, labels), 4)}
+        for tta, mean in means.items()
+    }
+    for tta in ("fast", "full"):
+        rows[tta]["against_off"] = compare(right["off"], right[tta], groups, num_bootstraps).summary()
     return rows
 
 

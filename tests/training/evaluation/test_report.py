@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from reelkind.core.specs import MAX_PASSES
 from reelkind.training.evaluation.baselines import baseline_scores
 from reelkind.training.evaluation.ensembling import ensemble_summary
 from reelkind.training.evaluation.plots import contact_sheet, draw, read_losses
@@ -17,7 +18,7 @@ from .made import made_predictions
 
 @pytest.fixture(scope="module")
 def report() -> dict:
-    members = [made_predictions(name, num_views=2) for name in ("one", "two")]
+    members = [made_predictions(name, num_views=MAX_PASSES) for name in ("one", "two")]
     single = [each.view(0) for each in members]
     features = single[0].logits[:, 0]
     scores = baseline_scores(features, single[0].labels, features)
@@ -35,7 +36,7 @@ def report() -> dict:
 
 def test_json_says_the_same_as_the_numbers(report: dict) -> None:
     assert json.loads(json.dumps(report)) == json.loads(json.dumps(report, allow_nan=False))
-    made = made_predictions("one", num_views=2)
+    made = made_predictions("one", num_views=MAX_PASSES)
     right = made.view(0).probabilities().argmax(axis=1) == made.labels
     found = report["members"]["one"]
     assert found["accuracy"] == round(float(right.mean()), 4)
@@ -103,13 +104,23 @@ def test_a_falling_step_begins_a_run_and_other_lines_are_passed_over(tmp_path: P
 
 
 def test_tta_reports_losses_too() -> None:
-    made = made_predictions(num_views=2, skill=3.0)
-    made.logits[:, 1] = np.random.default_rng(0).normal(size=(len(made), 4)) * 9  # the second view only guesses, loudly
-    found = tta_summary(made, num_bootstraps=20)
-    assert found["mean"]["against_identity"]["difference"] < 0
-    assert found["flip"]["against_identity"]["p_value"] < 0.001
-    with pytest.raises(ValueError, match="one view"):
-        tta_summary(made.view(0))
+    made = made_predictions(num_views=MAX_PASSES, skill=3.0)
+    made.logits[:, 1:] = np.random.default_rng(0).normal(size=(len(made), 1, 4)) * 9  # they only guess, loudly
+    found = tta_summary([made], num_bootstraps=20)
+    assert list(found) == ["off", "fast", "full"]
+    assert found["fast"]["against_off"]["difference"] < 0
+    assert found["full"]["against_off"]["p_value"] < 0.001
+    with pytest.raises(ValueError, match="with 1 passes, not 12"):
+        tta_summary([made.view(0)])
+
+
+def test_tta_of_several_members_is_that_of_their_mean() -> None:
+    sure = made_predictions(num_views=MAX_PASSES, skill=9.0)
+    lost = made_predictions(num_views=MAX_PASSES, skill=0.0)
+    both, alone = tta_summary([sure, lost], num_bootstraps=20), tta_summary([sure], num_bootstraps=20)
+    mean = (sure.first_views(1).probabilities() + lost.first_views(1).probabilities()) / 2
+    assert both["off"]["accuracy"] == round(float((mean.argmax(axis=1) == sure.labels).mean()), 4)
+    assert both["off"]["nll"] > alone["off"]["nll"]
 
 
 def test_a_threshold_chosen_on_validation_is_not_chosen_again() -> None:

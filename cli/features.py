@@ -1,0 +1,167 @@
+"""``reelkind features``: videos to features files, once; and what the cache of features holds."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import _connecting
+from ._arguments import frames_per_second
+
+if TYPE_CHECKING:
+    from reelkind.client import Client
+    from reelkind.core.features import Recipe
+
+    from ._inputs import Input
+
+EXIT_FAILED = 1
+
+_DESCRIPTION = """\
+Have the backbone's features of videos computed once, and keep them: `reelkind classify` and `reelkind timeline`
+start from such a file without the video, at next to no cost.
+
+The path of each features file goes to stdout, talk to stderr; a file that is there already and still right is left as
+it is, one made from something else is never overwritten unless asked for.
+Exit status: 0 every video has its features, 1 some have none, 2 wrong usage."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommands; nothing heavy is imported."""
+    parser = subparsers.add_parser("features", help="keep videos' features, and classify them without the videos")
+    commands = parser.add_subparsers(dest="features_command", metavar="COMMAND", required=True)
+    _add_extract(commands)
+    _add_cache(commands)
+
+
+def _add_extract(commands: Any) -> None:
+    parser = commands.add_parser(
+        "extract",
+        help="videos to features files",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "paths", nargs="+", metavar="PATH", help="video file; folder, searched to any depth; - for stdin"
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for NAME.features.safetensors")
+    parser.add_argument(
+        "--rate",
+        type=frames_per_second,
+        metavar="R",
+        help="frames a second, for `reelkind timeline` (default: the frames of a clip, for `reelkind classify`)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace features files made from something else")
+    _connecting.add_arguments(parser)
+    _connecting.add_decoding(parser)
+    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+    parser.set_defaults(run=run_extract)
+
+
+def _add_cache(commands: Any) -> None:
+    parser = commands.add_parser(
+        "cache",
+        help="the cache of features: where it is, what it holds",
+        description="Show or clear the feature cache.",
+    )
+    parser.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="folder (default: the user's cache)")
+    parser.add_argument("--clear", action="store_true", help="remove all features in it")
+    parser.set_defaults(run=run_cache)
+
+
+def run_extract(args: argparse.Namespace) -> int:
+    """Extract the features of everything named; see the description of the command."""
+    from reelkind.core.specs import features_name
+
+    from . import _inputs
+    from ._report import Progress
+
+    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
+    pairs = _with_targets(_inputs.expand(args.paths, sys.stdin), args.out)
+    args.out.mkdir(parents=True, exist_ok=True)
+    num_failed = 0
+    with ExitStack() as stack:
+        decoding = _connecting.decoder(args, stack)
+        client = _connecting.connect(args, stack, decoding, needs=(features_name,))
+        work = partial(_extract, client, client.features_recipe(rate=args.rate), args)
+        pool = stack.enter_context(ThreadPoolExecutor(decoding.num_workers + 2))
+        progress = stack.enter_context(Progress(len(pairs), shown=not args.no_progress))
+        for (_, target), problem in zip(pairs, pool.map(work, *zip(*pairs, strict=True)), strict=True):
+            with progress.hidden():
+                if problem is None:
+                    print(target, flush=True)
+                else:
+                    num_failed += 1
+                    _connecting.say(problem)
+            progress.advance()
+    if num_failed and len(pairs) > 1:
+        _connecting.say(f"{num_failed} of {len(pairs)} without features")
+    return EXIT_FAILED if num_failed else 0
+
+
+def run_cache(args: argparse.Namespace) -> int:
+    """Say what the cache holds, after removing it if asked to."""
+    from reelkind.client import FeatureCache
+
+    cache = FeatureCache(args.folder)
+    if args.clear:
+        _connecting.say(f"removed {cache.clear()} entries")
+    info = cache.info()
+    print(f"{info.folder}: {info.num_entries} entries, {info.num_bytes / 1e6:.1f} MB of {info.max_bytes / 1e6:.0f} MB")
+    return 0
+
+
+def _with_targets(inputs: Iterable[Input], folder: Path) -> list[tuple[Input, Path]]:
+    """Each input once, with its features file; two videos may not write the same one."""
+    from reelkind.core.features_files import SUFFIX
+
+    found: dict[Path, Input] = {}
+    pairs = []
+    for item in dict.fromkeys(inputs):
+        target = folder / (os.path.basename(item.path) + SUFFIX)  # noqa: PTH119
+        if found.setdefault(target, item) is not item and item.problem is None:
+            item = replace(item, problem=f"{found[target].path} has the same name: extract one into another folder")
+        pairs.append((item, target))
+    return pairs
+
+
+def _extract(client: Client, recipe: Recipe, args: argparse.Namespace, item: Input, target: Path) -> str | None:
+    """Write one features file, unless it is there; return what went wrong."""
+    from reelkind.core import features_files
+    from reelkind.core.errors import ReelkindError
+
+    if item.problem is not None:
+        return f"{item.path}: {item.problem}"
+    try:
+        if target.exists() and not args.overwrite:
+            return _what_differs(target, item.path, recipe)
+        features_files.save(client.extract_features(item.path, rate=args.rate), target)
+    except ReelkindError as error:
+        return str(error)
+    except OSError as error:
+        return f"{error.filename or target}: {error.strerror}"
+    return None
+
+
+def _what_differs(target: Path, path: str, recipe: Recipe) -> str | None:
+    """Why a file that is there is not what would be written, or None."""
+    from reelkind.core import features_files
+    from reelkind.core.features import FeaturesError, Source
+
+    way_out = "name another folder, or --overwrite it"
+    try:
+        found = features_files.load(target)
+    except FeaturesError as error:
+        return f"{error} ({way_out})"
+    if found.source.sha256 != Source.of(path).sha256:
+        return f"{target} is there already, made from another video called {found.source.name}: {way_out}"
+    if found.recipe != recipe:
+        return f"{target} is there already, made from this video in another way: {way_out}"
+    return None

@@ -1,0 +1,130 @@
+"""``reelkind promote``: a bundle to the new version of a member on a running server, or back to the one before."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reelkind.core.bundle import Bundle
+    from reelkind.serving.control import Control
+    from reelkind.serving.state import RunningServer
+    from reelkind.serving.versions import VersionedRepository
+
+EXIT_OK, EXIT_USAGE = 0, 2
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Describe the subcommand."""
+    parser = subparsers.add_parser(
+        "promote",
+        help="load a new version of a member into a running server",
+        description="Load a new version of a member beside the served one, check it on a few clips, let every ensemble "
+        "with this member answer with it, and unload the old one. No request goes unanswered; whatever fails is "
+        "undone. It lasts as long as the repository does: `reelkind serve --bundle` starts with its bundle again.",
+    )
+    parser.add_argument("bundle", nargs="?", type=Path, metavar="BUNDLE", help="folder of the new version")
+    parser.add_argument("--rollback", action="store_true", help="go back to the version before; twice comes back")
+    parser.add_argument(
+        "--url",
+        default="127.0.0.1:8001",
+        metavar="HOST:PORT",
+        help="gRPC of the server; one that `reelkind serve` runs here for you is found by it (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--repository", type=Path, metavar="DIR", help="models of a server started otherwise, e.g. in a container"
+    )
+    parser.add_argument(
+        "--other",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="DIR",
+        help="with --repository: bundle of a member that the new one is averaged with; again for more",
+    )
+    parser.add_argument(
+        "--clips", nargs="+", type=Path, metavar="PATH", help="videos or folders to check it on (default: the samples)"
+    )
+    parser.add_argument("--engines", type=Path, metavar="DIR", help="TensorRT engines of the new version")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Promote or roll back."""
+    if (args.bundle is None) != args.rollback:
+        print("reelkind promote: give either a BUNDLE or --rollback", file=sys.stderr)
+        return EXIT_USAGE
+    from reelkind.core import bundle as bundles
+    from reelkind.serving.control import Control
+    from reelkind.serving.versions import VersionedRepository
+
+    bundle = bundles.load(args.bundle) if args.bundle else None  # a wrong folder is said before anything else
+    running = _running(args)
+    store = VersionedRepository(Path(running.repository))
+    control = Control(running.url, running.key, running.tls)
+    try:
+        with store.lock():
+            if bundle is None:
+                _roll_back(args, control, store)
+            else:
+                _promote(args, bundle, running, control, store)
+    finally:
+        control.close()
+    return EXIT_OK
+
+
+def _promote(
+    args: argparse.Namespace, bundle: Bundle, running: RunningServer, control: Control, store: VersionedRepository
+) -> None:
+    from reelkind.core import bundle as bundles
+    from reelkind.core.specs import FP16_TOLERANCE, FP32_TOLERANCE
+    from reelkind.export.promotion_files import ENGINE_NAME, version_files
+    from reelkind.serving.deployment import deployed_member, with_bundle
+    from reelkind.serving.promotion import promote
+    from reelkind.serving.state import remember_bundle
+
+    from ._promoting import ClipCheck, read_clips
+
+    clips = read_clips(args.clips, bundle.num_frames, bundle.backbone.frame_size_px)
+    concerned = deployed_member(store, bundle)
+    known = [bundles.load(folder) for folder in (*(running.bundles or {}).values(), *args.other)]
+    others = {other.name: other for other in known if other.name != bundle.name}
+    files = version_files(store.folder, concerned, bundle, others, args.engines)
+    as_engines = any(ENGINE_NAME in content for content in files.values())
+    check = ClipCheck(clips, bundle, FP16_TOLERANCE if as_engines else FP32_TOLERANCE)
+    versions = promote(control, store, with_bundle(concerned, store.ensembles(), bundle), files, check)
+    assert bundle.folder is not None
+    remember_bundle(running, bundle.name, bundle.folder)
+    print(check.report())
+    print(f"promoted: {', '.join(f'{model} {version}' for model, version in versions.items())}")
+
+
+def _roll_back(args: argparse.Namespace, control: Control, store: VersionedRepository) -> None:
+    from reelkind.serving.promotion import roll_back
+
+    from ._promoting import ClipCheck, read_clips
+
+    default = next(iter(store.ensembles().values())).parameters
+    frames, size = (int(default[key].string_value) for key in ("num_frames", "frame_size_px"))
+    check = ClipCheck(read_clips(args.clips, frames, size))
+    versions = roll_back(control, store, check)
+    print(check.report())
+    print(f"rolled back: {', '.join(f'{model} {version}' for model, version in versions.items())}")
+
+
+def _running(args: argparse.Namespace) -> RunningServer:
+    from reelkind.serving.errors import ServingError
+    from reelkind.serving.state import RunningServer, find_running
+
+    running = find_running(args.url)
+    if args.repository is not None:
+        same = running is not None and args.repository.resolve() == Path(running.repository).resolve()
+        return running if running is not None and same else RunningServer(args.url, str(args.repository.absolute()))
+    if running is None:
+        raise ServingError(
+            f"no server that you started with `reelkind serve` on this machine answers at {args.url}: "
+            "say --url, or for a server in a container --url and --repository"
+        )
+    return running

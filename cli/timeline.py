@@ -1,0 +1,120 @@
+"""``reelkind timeline``: long videos to what they show when."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import _connecting
+from ._arguments import frames_per_second
+
+if TYPE_CHECKING:
+    from reelkind.client import Client, Timeline
+
+    from ._inputs import Input
+    from ._timeline_report import Report
+
+EXIT_FAILED = 1
+
+_DESCRIPTION = """\
+Tell what kind of picture videos of any length show when: segments of animation, gaming, natural and flat.
+
+A window of frames is classified every few seconds, by default eight seconds every four; windows in a row with the
+same answer are a segment, whose borders are true to about half a window. Memory does not grow with the video.
+
+Results go to stdout as they are found; talk goes to stderr.
+Exit status: 0 every video has a timeline, 1 some have none or end too early, 2 wrong usage."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand; nothing heavy is imported."""
+    parser = subparsers.add_parser(
+        "timeline",
+        help="tell what long videos show when",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="video file, or features file made with a rate; folder, searched to any depth for videos; - for stdin",
+    )
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument(
+        "--jsonl", action="store_true", help="a JSON object a segment, and one a video, as they are final"
+    )
+    shape.add_argument("--csv", action="store_true", help="a header, then one row a segment")
+    parser.add_argument("--windows", action="store_true", help="a JSON object a window too (--jsonl)")
+    parser.add_argument("--embeddings", action="store_true", help="windows with their embeddings (--jsonl)")
+    parser.add_argument("--plot", type=_svg, metavar="FILE.svg", help="draw the timelines of all videos")
+    parser.add_argument(
+        "--rate",
+        type=frames_per_second,
+        metavar="R",
+        help="frames a second to look at (default: 2 for 16-frame models)",
+    )
+    _connecting.add_arguments(parser)
+    _connecting.add_abstaining(parser)
+    _connecting.add_decoding(parser)
+    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the timelines of everything named; see the description of the command."""
+    from reelkind.core.specs import classify_features_name, features_name
+
+    from . import _inputs, _timeline_plot, _timeline_report
+
+    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
+    args.jobs = args.jobs or 1  # one file at a time, whose decoder works beside the server
+    timelines: list[Timeline] = []
+    num_videos = num_failed = 0
+    with ExitStack() as stack:
+        decoder = _connecting.decoder(args, stack)
+        client = _connecting.connect(args, stack, decoder, needs=(features_name, classify_features_name))
+        report = _timeline_report.make(args)
+        for item in _inputs.expand(args.paths, sys.stdin):
+            num_videos += 1
+            found = _tell(client, item, args, report)
+            num_failed += found is None or found.error is not None
+            timelines += [found] if found is not None and args.plot else []
+    if args.plot:
+        _timeline_plot.write(timelines, args.plot)
+    if num_failed and num_videos > 1:
+        _connecting.say(f"{num_failed} of {num_videos} without a whole timeline")
+    return EXIT_FAILED if num_failed else 0
+
+
+def _svg(text: str) -> Path:
+    path = Path(text)
+    if path.suffix != ".svg":
+        raise argparse.ArgumentTypeError(f"must end with .svg, got {text!r}")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"no such folder: {path.parent}")
+    return path
+
+
+def _tell(client: Client, item: Input, args: argparse.Namespace, report: Report) -> Timeline | None:
+    """Print one video's windows and segments as they come; None if there is no timeline."""
+    from reelkind.client import Failure, Timeline
+    from reelkind.core.errors import ReelkindError, VideoError
+
+    from ._timeline_report import Progress
+
+    try:
+        if item.problem is not None:
+            raise VideoError(item.path, item.problem)
+        with Progress(item.path, shown=not args.no_progress) as progress:
+            for event in client.stream_timeline(item.path, rate=args.rate, progress=progress.at):
+                with progress.hidden():
+                    report.add(item.path, event)
+                if isinstance(event, Timeline):
+                    return event
+    except ReelkindError as error:
+        report.fail(Failure(item.path, error))
+    return None

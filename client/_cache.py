@@ -1,0 +1,145 @@
+"""Features of files seen before, in a folder of features files named after what they were made of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from reelkind.core import features_files as files
+from reelkind.core.features import Features, FeaturesError, Recipe, Source
+from reelkind.core.whole_files import PART_SUFFIX, write_whole
+
+logger = logging.getLogger(__name__)
+
+MAX_BYTES = 1 << 30  # some eight thousand clips of ``lite``
+SWEEP_SHARE = 64  # the folder is measured again after each 1/64 of its limit that was written
+
+
+@dataclass(frozen=True)
+class CacheInfo:
+    """What a cache holds.
+
+    Attributes:
+        folder: where.
+        num_entries: features files.
+        num_bytes: their size.
+        max_bytes: its limit.
+    """
+
+    folder: Path
+    num_entries: int
+    num_bytes: int
+    max_bytes: int
+
+
+class FeatureCache:
+    """Makes the second classification of a file nearly free: its features are read, not computed.
+
+    Entries are found by the contents of the video, never by its name, and by everything else that features depend on;
+    damaged ones are dropped. Any number of processes and threads may share a folder. A cache that cannot be written
+    is as good as none: that is logged, and the work goes on.
+
+    Args:
+        folder: made if it is not there; by default the user's cache folder.
+        max_bytes: what is kept, least recently used features going first; each process that writes may exceed it by a
+            64th.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | None = None, *, max_bytes: int = MAX_BYTES) -> None:
+        if max_bytes < 0:
+            raise ValueError(f"max_bytes must be at least 0, got {max_bytes}")
+        self.folder = default_folder() if folder is None else Path(folder)
+        self.max_bytes = max_bytes
+        self._unmeasured = max_bytes  # bytes written since the folder was measured; the first write measures
+        self._lock = threading.Lock()
+
+    def get(self, source: Source, recipe: Recipe) -> Features | None:
+        """The features of a video, or None if they are not there; an entry that is used is kept longer."""
+        path = self._path(source, recipe)
+        try:
+            os.utime(path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:  # who may read but not write still may read
+            logger.debug("feature cache: %s: %s", path, error.strerror)
+        try:
+            found = files.load(path)
+        except FeaturesError as error:
+            logger.warning("feature cache: dropped an entry: %s", error)
+            _remove(path)
+            return None
+        return found if (found.source.sha256, found.recipe) == (source.sha256, recipe) else None
+
+    def put(self, features: Features) -> None:
+        """Keep the features of a video."""
+        data = files.to_bytes(features)
+        if len(data) > self.max_bytes:
+            logger.info("feature cache: %s does not fit: %d bytes", features.source.name, len(data))
+            return
+        path = self._path(features.source, features.recipe)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, data)
+        except OSError as error:
+            logger.warning("feature cache: cannot write %s: %s", path, error.strerror)
+            return
+        with self._lock:
+            self._unmeasured += len(data)
+            if self._unmeasured * SWEEP_SHARE >= self.max_bytes:
+                self._unmeasured = 0
+                self._sweep()
+
+    def info(self) -> CacheInfo:
+        """What it holds now."""
+        entries = self._entries()
+        return CacheInfo(self.folder, len(entries), sum(size for _, size, _ in entries), self.max_bytes)
+
+    def clear(self) -> int:
+        """Remove every entry; return how many there were. Other files in the folder stay."""
+        entries = self._entries()
+        for _, _, path in entries:
+            _remove(path)
+        return len(entries)
+
+    def _path(self, source: Source, recipe: Recipe) -> Path:
+        made_of = {"video": source.sha256, "format_version": files.FORMAT_VERSION, **recipe.describe()}
+        key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+        return self.folder / key[:2] / (key + files.SUFFIX)
+
+    def _entries(self) -> list[tuple[float, int, Path]]:
+        """(when last used, bytes, path) of each, longest ago first; parts that a dead writer left count as well."""
+        found = []
+        for path in self.folder.glob("[0-9a-f][0-9a-f]/*"):
+            try:
+                status = path.stat()
+            except OSError:  # another process was quicker
+                continue
+            if path.name.endswith((files.SUFFIX, PART_SUFFIX)):
+                found.append((status.st_mtime, status.st_size, path))
+        return sorted(found)
+
+    def _sweep(self) -> None:
+        entries = self._entries()
+        excess = sum(size for _, size, _ in entries) - self.max_bytes
+        for _, size, path in entries:
+            if excess <= 0:
+                return
+            _remove(path)
+            excess -= size
+
+
+def default_folder() -> Path:
+    """``$XDG_CACHE_HOME/reelkind/features``, by default below ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "reelkind" / "features"
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        logger.warning("feature cache: cannot remove %s: %s", path, error.strerror)

@@ -1,0 +1,189 @@
+"""Videos to features, and features to predictions; written once for both clients."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from reelkind.core import features_files as files
+from reelkind.core import specs, tensors
+from reelkind.core.errors import VideoError
+from reelkind.core.features import CLIP, STREAM, Features, Recipe, Source, tensor_name
+
+from ._errors import ContractMismatch
+from ._handshake import ServerInfo
+from ._in_memory import Data, as_file
+from ._prediction import ModelInfo, Prediction
+from ._session import Choice, Session, StrPath
+
+if TYPE_CHECKING:
+    from ._cache import FeatureCache
+
+NAME = "<features>"
+
+
+async def server_recipe(session: Session, choice: Choice, rate: float | None) -> Recipe:
+    """How a server makes features: of clips, or of streams if there is a rate."""
+    return recipe_of(await session.info(specs.features_name(*choice)), rate)
+
+
+def recipe_of(info: ServerInfo, rate: float | None = None) -> Recipe:
+    """How a ``features_*`` model makes features: of clips, or of streams if there is a rate."""
+    return Recipe(
+        kind=CLIP if rate is None else STREAM,
+        members=info.model.members,
+        weights=info.model.weights,
+        views=info.model.views,
+        num_frames=info.num_frames,
+        frame_size_px=info.frame_size_px,
+        rate=float(rate or 0),
+    )
+
+
+async def classify(session: Session, cache: FeatureCache | None, path: StrPath, choice: Choice) -> Prediction:
+    """A video file or a features file to a prediction, by way of the cache if there is one."""
+    if files.is_features_file(path):
+        features = await session.transport.offload(files.load, path)
+        return await classify_features(session, features, choice, os.fspath(path))
+    if cache is not None:
+        return await classify_cached(session, cache, path, choice)
+    return await session.classify(path, choice)
+
+
+async def classify_bytes(
+    session: Session, cache: FeatureCache | None, data: Data, choice: Choice, name: str
+) -> Prediction:
+    """A video that is no file to a prediction, by way of the cache if there is one."""
+    if cache is None:
+        return await session.classify_bytes(data, choice, name)
+    with ExitStack() as stack:
+        path = await session.transport.offload(stack.enter_context, as_file(data))
+        try:
+            return replace(await classify_cached(session, cache, path, choice), path=name)
+        except VideoError as error:
+            raise VideoError(name, error.reason) from None
+
+
+async def extract_clip(session: Session, path: StrPath, choice: Choice) -> Features:
+    """Decode a file and have its features computed.
+
+    Raises:
+        VideoError: if the file cannot be read as video.
+        ClientError: if the server does not answer.
+    """
+    source = await session.transport.offload(source_of, path)
+    features, _ = await _extract(session, path, source, choice)
+    return features
+
+
+async def classify_features(session: Session, features: Features, choice: Choice, called: str) -> Prediction:
+    """Features to a prediction, without the video.
+
+    Args:
+        session: the connection.
+        features: of a clip.
+        choice: the model.
+        called: what errors, and the prediction, call the features.
+
+    Raises:
+        FeaturesError: if they were made with something else than the server has.
+        ClientError: if the server does not answer.
+    """
+    info = await session.info(specs.features_name(*choice), fresh=True)
+    features.check_made_as(recipe_of(info), called)
+    return await _classify(session, features, info.model.views, choice, called)
+
+
+async def classify_cached(session: Session, cache: FeatureCache, path: StrPath, choice: Choice) -> Prediction:
+    """Classify a file whose features may have been computed before; else compute and keep them.
+
+    Raises:
+        VideoError: if the file cannot be read as video.
+        ClientError: if the server does not answer.
+    """
+    started = time.perf_counter()
+    stamp = _stamp(path)
+    source = await session.transport.offload(source_of, path)
+    # Asked afresh: features of weights that were just replaced would go to a head that does not know them.
+    info = await session.info(specs.features_name(*choice), fresh=True)
+    views, called = info.model.views, os.fspath(path)
+    found = await session.transport.offload(cache.get, source, recipe_of(info))
+    if found is not None:
+        read_ms = (time.perf_counter() - started) * 1000
+        return replace(await _classify(session, found, views, choice, called, read_ms), from_cache=True)
+    features, decode_ms = await _extract(session, path, source, choice)
+    if _stamp(path) == stamp:  # else these may not be the features of what was hashed
+        await session.transport.offload(cache.put, features)
+    answer = await _classify(session, features, views, choice, called)
+    total_ms = (time.perf_counter() - started) * 1000
+    return replace(answer, timings_ms={"decode": decode_ms, "infer": total_ms - decode_ms, "total": total_ms})
+
+
+def source_of(path: StrPath) -> Source:
+    """A file's name, hash and size.
+
+    Raises:
+        VideoError: if it cannot be read, in the words of the decoder.
+    """
+    if not os.path.isfile(path):  # noqa: PTH113 (pathlib refuses null bytes)
+        from reelkind.core.container import open_file
+
+        open_file(path).close()  # says what it is instead
+    try:
+        return Source.of(path)
+    except (OSError, ValueError) as error:
+        raise VideoError(path, f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def check_unchanged(before: ModelInfo, after: ModelInfo) -> None:
+    """Compare what two answers of a server came from.
+
+    Raises:
+        ContractMismatch: if the weights were changed between them.
+    """
+    if before.weights != after.weights:
+        raise ContractMismatch(
+            f"the weights behind {after.ensemble!r} were changed in the midst of the work: try again"
+        )
+
+
+async def _extract(session: Session, path: StrPath, source: Source, choice: Choice) -> tuple[Features, float]:
+    """Features, and the milliseconds that decoding took."""
+    model = specs.features_name(*choice)
+    info = await session.info(model, fresh=True)
+    decoded = await session.transport.offload(
+        session.decoder.decode, path, num_frames=info.num_frames, size_px=info.frame_size_px
+    )
+    found = await session.request(model, {tensors.FRAMES.name: decoded.clip.frames[None]})
+    check_unchanged(info.model, (await session.info(model, fresh=True)).model)
+    arrays = {member: found[tensor_name(member)][0] for member in info.model.members}
+    return Features(recipe_of(info), source, arrays, decoded.clip.times_ms), decoded.decode_ms
+
+
+async def _classify(
+    session: Session,
+    features: Features,
+    views: tuple[str, ...],
+    choice: Choice,
+    called: str,
+    decode_ms: float = 0.0,
+) -> Prediction:
+    (answer,) = await session.predict(
+        specs.classify_features_name(*choice),
+        features.first_views(len(views)),
+        path=called,
+        times_ms=features.times_ms,
+        decode_ms=decode_ms,
+    )
+    return replace(answer, model=replace(answer.model, views=views, weights=features.recipe.weights))
+
+
+def _stamp(path: StrPath) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(path)  # noqa: PTH116 (pathlib refuses null bytes)
+    except (OSError, ValueError):
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns

@@ -1,0 +1,85 @@
+"""A bundle to the files of a new version of its models, beside those that a server has loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reelkind.core import specs
+from reelkind.core.bundle import Bundle
+
+from .engine_files import find_engine
+from .errors import ExportError
+from .members import average_file
+from .origin import find_graph_file
+
+GRAPH_NAME, ENGINE_NAME = "model.onnx", "model.plan"
+
+
+def version_files(
+    repository: Path,
+    configs: Mapping[str, Any],
+    bundle: Bundle,
+    others: Mapping[str, Bundle],
+    engines: Path | None = None,
+) -> dict[str, dict[str, Path | bytes]]:
+    """What differs between the served version of a member's models and the one to come.
+
+    Args:
+        repository: where the models lie; it tells graphs from engines.
+        configs: configurations of the ensembles that contain the member.
+        bundle: the member's new one, with exported graphs.
+        others: bundles of other members, by name.
+        engines: folder of engines built from the bundle's graphs, where the served ones are engines.
+
+    Returns:
+        Model -> file name -> where its content lies, or the content.
+
+    Raises:
+        ExportError: if a graph, an engine or the bundle of another member is missing, or one is stale.
+    """
+    known = {**others, bundle.name: bundle}
+    files: dict[str, dict[str, Path | bytes]] = {}
+    for graph in (specs.backbone_graph(bundle), specs.head_graph(bundle)):
+        if not any((repository / graph.name).glob(f"*/{ENGINE_NAME}")):
+            files[graph.name] = {GRAPH_NAME: find_graph_file(graph, known)}
+        elif engines is None:
+            raise ExportError(
+                f"{graph.name} is served as a TensorRT engine: build the new one on this card "
+                f"(reelkind export engine --bundle {bundle.folder} --out DIR) and say --engines DIR"
+            )
+        else:
+            files[graph.name] = {ENGINE_NAME: find_engine(engines, graph, known)}
+    for config in configs.values():
+        members = config.parameters["members"].string_value.split(",")
+        if config.parameters["kind"].string_value == "features":
+            continue
+        shares = [float(share) for share in config.parameters["member_weights"].string_value.split(",")]
+        graph = specs.average_graph(_bundles(members, known))
+        if graph.name not in files:
+            files[graph.name] = {GRAPH_NAME: _average(graph, _bundles(members, known), shares)}
+    return files
+
+
+def _bundles(members: Sequence[str], known: Mapping[str, Bundle]) -> list[Bundle]:
+    missing = [name for name in members if name not in known]
+    if missing:
+        raise ExportError(
+            f"the member is averaged with {', '.join(missing)}, of which no bundle is known here: "
+            "give its folder with --other DIR"
+        )
+    return [known[name] for name in members]
+
+
+def _average(graph: specs.Graph, bundles: Sequence[Bundle], shares: Sequence[float]) -> Path | bytes:
+    """The graph that joins members in the served shares: the bundle's own for one, made here for several."""
+    if len(bundles) == 1:
+        return find_graph_file(graph, {bundle.name: bundle for bundle in bundles})
+    try:
+        return average_file(bundles, shares)
+    except ImportError as error:
+        raise ExportError(
+            f"{graph.name} has to be made anew, for which the package {error.name} is missing: "
+            "pip install 'reelkind[export]'"
+        ) from error

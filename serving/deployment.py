@@ -1,0 +1,83 @@
+"""A bundle to the configurations of the ensembles it would answer in, on a server that runs with an earlier one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from reelkind.core import specs
+from reelkind.core.bundle import Bundle, weights_hash
+
+from .errors import ServingError
+from .versions import VersionedRepository
+
+
+def deployed_member(store: VersionedRepository, bundle: Bundle) -> dict[str, Any]:
+    """Configurations of the ensembles that contain a member, which the bundle can take the place of.
+
+    Raises:
+        ServingError: if there are none, or the bundle has other sizes.
+    """
+    configs = store.ensembles()
+    found = {name: config for name, config in configs.items() if bundle.name in members_of(config)}
+    if not found:
+        known = sorted({member for config in configs.values() for member in members_of(config)})
+        raise ServingError(
+            f"no member {bundle.name!r} is served from {store.folder} (there are: {', '.join(known) or 'none'}): "
+            f"a new member needs a new start, reelkind serve --bundle {bundle.folder}"
+        )
+    for graph in (specs.backbone_graph(bundle), specs.head_graph(bundle)):
+        config = store.config(graph.name)
+        for border, deployed in ((graph.inputs, config.input), (graph.outputs, config.output)):
+            ours = {spec.name: spec.triton_dims for spec in border}
+            theirs = {tensor.name: list(tensor.dims) for tensor in deployed}
+            if ours != theirs:
+                raise ServingError(
+                    f"{graph.name} is served with {_dims(theirs)}, the bundle in {bundle.folder} has {_dims(ours)}: "
+                    "only a version of the same sizes can take its place; stop the server and start it with this bundle"
+                )
+    return found
+
+
+def with_bundle(configs: Mapping[str, Any], everything: Mapping[str, Any], bundle: Bundle) -> dict[str, Any]:
+    """Configurations that say of a member what its new bundle says; versions are left as they are.
+
+    Args:
+        configs: of the ensembles that contain the member.
+        everything: configurations of all ensembles.
+        bundle: the member's new one.
+    """
+    frames_of = {
+        member: int(config.parameters["num_frames"].string_value)
+        for config in everything.values()
+        if len(members_of(config)) == 1
+        for member in members_of(config)
+    } | {bundle.name: bundle.num_frames}
+    changed = {}
+    for name, config in configs.items():
+        new, members = type(config)(), members_of(config)
+        new.CopyFrom(config)
+        parameters = new.parameters
+        weights = parameters["weights"].string_value.split(",")
+        weights[members.index(bundle.name)] = weights_hash(bundle)
+        untrained = set(filter(None, parameters["untrained"].string_value.split(","))) - {bundle.name}
+        untrained |= set() if bundle.trained else {bundle.name}
+        parameters["weights"].string_value = ",".join(weights)
+        parameters["untrained"].string_value = ",".join(sorted(untrained))
+        parameters["trained"].string_value = "false" if untrained else "true"
+        parameters["num_frames"].string_value = str(max(frames_of.get(member, 1) for member in members))
+        if len(members) == 1 and parameters["kind"].string_value != "features":
+            parameters.pop("abstain_below", None)
+            if bundle.abstain_below is not None:
+                parameters["abstain_below"].string_value = repr(bundle.abstain_below)
+        changed[name] = new
+    return changed
+
+
+def members_of(config: Any) -> list[str]:
+    """Names of the members whose answers an ensemble averages."""
+    return [name for name in config.parameters["members"].string_value.split(",") if name]
+
+
+def _dims(borders: Mapping[str, list[int]]) -> str:
+    return ", ".join(f"{name} {dims}" for name, dims in borders.items())

@@ -1,0 +1,277 @@
+"""``reelkind promote`` against a real server that a client keeps asking."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException
+
+from reelkind.cli._embedded import build_repository
+from reelkind.cli.main import main
+from reelkind.core import bundle as bundles
+from reelkind.core.bundle import Bundle
+from reelkind.serving import processes
+from reelkind.serving.control import Control
+from reelkind.serving.server import TritonServer
+from reelkind.serving.state import announced, find_running
+from reelkind.serving.versions import VersionedRepository
+from tests.serving.new_version import write_new_version
+
+pytestmark = pytest.mark.triton
+
+FREE = {"grpc_port": 0, "http_port": 0, "metrics_port": 0}
+FRAMES = np.random.default_rng(0).integers(0, 256, (1, 2, 48, 64, 3), np.uint8)
+
+
+@dataclass
+class Answers:
+    """What a client that asks all the while was told, and what went wrong."""
+
+    seen: list[float] = field(default_factory=list)
+    errors: list[Exception] = field(default_factory=list)
+
+    def runs(self) -> list[float]:
+        """Answers in order, repetitions left out."""
+        return [value for place, value in enumerate(self.seen) if place == 0 or value != self.seen[place - 1]]
+
+
+@pytest.fixture(scope="module")
+def hot(served_bundle, tmp_path_factory) -> Bundle:
+    return write_new_version(served_bundle, tmp_path_factory.mktemp("bundles") / "hot", temperature=4.0)
+
+
+@pytest.fixture(scope="module")
+def server(triton_runtime, served_bundle, tmp_path_factory) -> Iterator[TritonServer]:
+    names = ["classify", "classify_tta_fast", f"features_{served_bundle.name}", "classify_features"]
+    repository = build_repository([served_bundle.folder], triton_runtime, ensembles=names)
+    server = TritonServer(repository, runtime=triton_runtime, owned=[repository], **FREE)
+    cache_folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(cache_folder))
+        with server, announced(server, {served_bundle.name: served_bundle.folder}):
+            yield server
+    shutil.rmtree(repository)
+    assert list(cache_folder.rglob("*.json")) == []
+
+
+@pytest.fixture
+def clip(tmp_path) -> Path:
+    from tests.videos import write_video
+
+    return write_video(tmp_path / "clip.mp4")
+
+
+def promote(server: TritonServer, *arguments: object) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of the command, run in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    handler = signal.getsignal(signal.SIGTERM)
+    with redirect_stdout(out), redirect_stderr(err):
+        status = main(["promote", "--url", server.url, *map(str, arguments)])
+    signal.signal(signal.SIGTERM, handler)
+    return status, out.getvalue(), err.getvalue()
+
+
+def ask(client: triton.InferenceServerClient, ensemble: str = "classify") -> float:
+    tensor = triton.InferInput("frames", list(FRAMES.shape), "UINT8")
+    tensor.set_data_from_numpy(FRAMES)
+    return float(client.infer(ensemble, [tensor], client_timeout=60).as_numpy("probabilities")[0, 0])
+
+
+def answer(server: TritonServer) -> float:
+    with triton.InferenceServerClient(server.url) as client:
+        return ask(client)
+
+
+def answer_when_back(server: TritonServer) -> float:
+    deadline = time.monotonic() + 60.0
+    while True:
+        time.sleep(0.5)
+        try:
+            return answer(server)
+        except InferenceServerException:
+            assert time.monotonic() < deadline, "the server did not come back"
+
+
+@contextmanager
+def asked_all_the_while(server: TritonServer) -> Iterator[dict[str, Answers]]:
+    done, answers = threading.Event(), {name: Answers() for name in ("classify", "classify_tta_fast")}
+
+    def keep_asking(name: str) -> None:
+        with triton.InferenceServerClient(server.url) as client:
+            while not done.wait(0.02):
+                try:
+                    answers[name].seen.append(ask(client, name))
+                except Exception as error:
+                    answers[name].errors.append(error)
+
+    threads = [threading.Thread(target=keep_asking, args=[name]) for name in answers]
+    for thread in threads:
+        thread.start()
+    try:
+        yield answers
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_no_request_is_lost_or_answered_by_a_mixture(server, hot, clip, caplog):
+    with asked_all_the_while(server) as answers:
+        status, out, err = promote(server, hot.folder, "--clips", clip)
+        assert (status, err) == (0, "")
+        assert "checked: as the bundle's graphs answer in this process, within 1e-04" in out
+        assert f"promoted: backbone_{hot.name} 2, head_{hot.name} 2, average_{hot.name} 2" in out
+        with triton.InferenceServerClient(server.url) as client:
+            parameters = client.get_model_config("classify").config.parameters
+            assert parameters["weights"].string_value == bundles.weights_hash(hot)
+        status, out, err = promote(server, "--rollback", "--clips", clip)
+        assert (status, err) == (0, "")
+        assert f"rolled back: average_{hot.name} 1, backbone_{hot.name} 1, head_{hot.name} 1" in out
+        time.sleep(0.5)
+    for each in answers.values():
+        assert each.errors == []
+        first, second, third = each.runs()
+        assert first == third != second
+    assert caplog.messages == []  # the supervisor takes an unloaded version for no crash
+    deadline = time.monotonic() + 20.0
+    while {stub.version for stub in server.stubs()} != {"1"}:
+        assert time.monotonic() < deadline, "the process of an unloaded version goes on"
+        time.sleep(0.1)
+
+
+def test_version_whose_graph_fails_is_undone(server, hot, clip, tmp_path):
+    broken = copy_of(hot, tmp_path)
+    head = broken.path("onnx", "head.onnx")
+    content = head.read_bytes()
+    head.write_bytes(content[: len(content) // 2] + bundles.weights_hash(broken).encode())
+    before = answer(server)
+    with asked_all_the_while(server) as answers:
+        status, out, err = promote(server, broken.folder, "--clips", clip)
+    assert (status, out) == (1, "")
+    assert f"not promoted, the server answers as before: head_{hot.name}" in err
+    assert [each.errors for each in answers.values()] == [[], []]
+    assert answers["classify"].runs() == [before]
+    assert VersionedRepository(server.repository).versions(f"head_{hot.name}") in ([1], [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        pytest.param(
+            {"name": "other"}, "no member 'other' is served from .* a new member needs a new start", id="name"
+        ),
+        pytest.param({"size": 96}, "only a version of the same sizes can take its place", id="sizes"),
+    ],
+)
+def test_bundle_that_cannot_take_the_place_is_refused(server, hot, clip, tmp_path, change, sentence):
+    other = copy_of(hot, tmp_path)
+    backbone = replace(other.backbone, frame_size_px=change.get("size", other.backbone.frame_size_px))
+    bundles.save(replace(other, name=change.get("name", other.name), backbone=backbone), other.folder)
+    status, out, err = promote(server, other.folder, "--clips", clip)
+    assert (status, out) == (1, "")
+    assert re.search(sentence, err)
+
+
+def test_full_disk_is_named_and_leaves_nothing(server, hot, clip):
+    versions = VersionedRepository(server.repository).versions(f"backbone_{hot.name}")
+    before, limits = answer(server), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limits[1]))  # in place of a full disk: no file above 1 MiB
+    try:
+        status, out, err = promote(server, hot.folder, "--clips", clip)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (status, out) == (1, "")
+    assert "cannot be written: File too large; promotion needs a repository that may be written, with room for" in err
+    assert answer(server) == before
+    assert VersionedRepository(server.repository).versions(f"backbone_{hot.name}") == versions
+
+
+def test_repository_of_another_server_is_refused(server, hot, clip, served_bundle, triton_runtime, tmp_path):
+    other = build_repository([hot.folder], triton_runtime, ensembles=["classify"])
+    try:
+        status, out, err = promote(server, hot.folder, "--clips", clip, "--repository", other)
+    finally:
+        shutil.rmtree(other)
+    assert (status, out) == (1, "")
+    assert re.search(r"the server's classify is not the one in .*: give the repository it serves", err)
+
+
+def test_killed_in_the_middle_leaves_what_the_next_one_clears_away(server, hot, clip):
+    before = answer(server)
+    command = [sys.executable, "-m", "reelkind.cli.main", "-v", "promote", "--url", server.url, str(hot.folder)]
+    with subprocess.Popen([*command, "--clips", str(clip)], stderr=subprocess.PIPE, text=True) as promoting:
+        for line in promoting.stderr:
+            if "checking it" in line:  # both versions are loaded
+                os.kill(promoting.pid, signal.SIGKILL)
+                break
+    assert answer(server) == before
+    (tritonserver,) = [pid for pid in server.process_ids() if processes.read(pid).parent == server._tree._guard.pid]
+    os.kill(tritonserver, signal.SIGKILL)  # the supervisor starts it again, which reads the repository anew
+    assert answer_when_back(server) == before
+    assert promote(server, hot.folder, "--clips", clip)[::2] == (0, "")
+    promoted = answer(server)
+    assert promoted != before
+    for stub in server.stubs():
+        if stub.model.startswith("head"):
+            os.kill(stub.process.pid, signal.SIGKILL)
+    assert answer_when_back(server) == promoted
+    assert promote(server, "--rollback", "--clips", clip)[::2] == (0, "")
+    assert answer(server) == before
+
+
+def test_cut_short_right_after_the_switch_is_finished_by_the_next_one(server, clip):
+    store, control, before = VersionedRepository(server.repository), Control(server.url, server.key), answer(server)
+    with store.lock():  # what roll_back does, up to where the server would be told
+        other = store.previous()
+        for step in (step for config in other.values() for step in config.ensemble_scheduling.step):
+            if store.load_only(step.model_name, store.versions(step.model_name)):
+                control.load(step.model_name)
+        store.switch(other)
+    control.close()
+    assert answer(server) == before
+    with asked_all_the_while(server) as answers:
+        assert promote(server, "--rollback", "--clips", clip)[::2] == (0, "")
+    first, second, third = answers["classify"].runs()
+    assert first == third == before != second
+    assert answers["classify"].errors == answers["classify_tta_fast"].errors == []
+
+
+def test_two_at_a_time_and_servers_nobody_knows_are_refused(server, hot, tmp_path, monkeypatch):
+    with VersionedRepository(server.repository).lock():
+        status, out, err = promote(server, hot.folder)
+    assert (status, out) == (1, "")
+    assert err.startswith("reelkind: another promotion is at work on ")
+    assert promote(server) == (2, "", "reelkind promote: give either a BUNDLE or --rollback\n")
+    unknown = "no server that you started with `reelkind serve` on this machine answers at "
+    assert unknown + "127.0.0.1:1:" in promote(server, hot.folder, "--url", "127.0.0.1:1")[2]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert unknown + server.url in promote(server, hot.folder)[2]
+
+
+def test_only_the_owner_reads_the_key(server):
+    folder = Path(os.environ["XDG_CACHE_HOME"]) / "reelkind" / "servers"
+    (file,) = folder.iterdir()
+    assert (file.stat().st_mode & 0o777, folder.stat().st_mode & 0o777) == (0o600, 0o700)
+    running = find_running(server.url)
+    assert (running.repository, running.key) == (str(server.repository), server.key)
+
+
+def copy_of(bundle: Bundle, folder: Path) -> Bundle:
+    shutil.copytree(bundle.folder, folder / "copy")
+    return bundles.load(folder / "copy")

@@ -1,0 +1,66 @@
+"""What the ensembles of a repository say of a member, and what they say of its new version."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from reelkind.cli._embedded import build_repository, default_bundle
+from reelkind.core import bundle as bundles
+from reelkind.core.bundle import Bundle
+from reelkind.serving.deployment import deployed_member, with_bundle
+from reelkind.serving.errors import ServingError
+from reelkind.serving.versions import VersionedRepository
+
+from .new_version import write_new_version
+
+LITE, LITE2 = default_bundle(), default_bundle().with_name("lite2")
+NAMES = ("classify_lite", "classify_lite2", "classify_ensemble", "features_lite")
+
+pytestmark = pytest.mark.skipif(not (LITE2 / bundles.MANIFEST_NAME).is_file(), reason="needs both packaged bundles")
+
+
+@pytest.fixture(scope="module")
+def store(triton_runtime) -> Iterator[VersionedRepository]:
+    repository = build_repository([LITE, LITE2], triton_runtime, ensembles=NAMES)
+    yield VersionedRepository(repository)
+    shutil.rmtree(repository)
+
+
+@pytest.fixture(scope="module")
+def new(tmp_path_factory) -> Bundle:
+    made = write_new_version(bundles.load(LITE), tmp_path_factory.mktemp("bundles") / "new", temperature=2.0)
+    return replace(made, num_frames=24, trained=False, metrics={})
+
+
+def parameters(config) -> dict[str, str]:
+    return {key: value.string_value for key, value in config.parameters.items()}
+
+
+def test_ensembles_with_the_member_say_what_its_new_bundle_says(store, new):
+    concerned = deployed_member(store, new)
+    assert set(concerned) == {"classify_lite", "classify_ensemble", "features_lite"}
+    changed = {name: parameters(config) for name, config in with_bundle(concerned, store.ensembles(), new).items()}
+    ours, theirs = bundles.weights_hash(new), bundles.weights_hash(bundles.load(LITE2))
+    assert changed["classify_lite"]["weights"] == ours
+    assert changed["classify_ensemble"]["weights"] == f"{ours},{theirs}"
+    for told in changed.values():
+        assert (told["trained"], told["untrained"], told["num_frames"]) == ("false", "lite", "24")
+        assert "abstain_below" not in told  # the new bundle measured none
+    before = parameters(concerned["classify_ensemble"])
+    told = {"weights", "trained", "untrained", "num_frames"}
+    assert {key for key, value in changed["classify_ensemble"].items() if value != before[key]} == told
+
+
+def test_bundle_put_in_for_itself_changes_nothing(store):
+    bundle = bundles.load(LITE)
+    concerned = deployed_member(store, bundle)
+    assert with_bundle(concerned, store.ensembles(), bundle) == concerned
+
+
+def test_other_sizes_are_named(store, new):
+    with pytest.raises(ServingError, match=r"backbone_lite is served with views \[-1, -1, 3, 224, 224\].* 3, 96, 96\]"):
+        deployed_member(store, replace(new, backbone=replace(new.backbone, frame_size_px=96)))

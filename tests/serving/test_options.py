@@ -1,0 +1,114 @@
+"""Response cache and traces of a real server."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from reelkind.serving import supervisor
+from reelkind.serving.errors import ServingError
+from reelkind.serving.models import allow_response_cache
+from reelkind.serving.options import ServerOptions, Tracing
+from reelkind.serving.server import TritonServer
+
+from . import tiny_repository
+from .tiny_repository import infer, random_frames
+
+FREE = {"grpc_port": 0, "http_port": 0, "metrics_port": 0}
+
+
+class Collector(BaseHTTPRequestHandler):
+    """Stand-in for an OpenTelemetry collector: keeps what is posted."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.server.received.append((self.path, json.loads(body)))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def collector() -> Iterator[ThreadingHTTPServer]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as server:
+        server.received = []
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def cache_counts(server: TritonServer) -> dict[str, int]:
+    with urllib.request.urlopen(server.addresses.metrics_url, timeout=5) as answer:
+        text = answer.read().decode()
+    found = re.findall(r'nv_cache_num_(hits|misses)_per_model\{model="classify".*?\} (\d+)', text)
+    return {name: int(value) for name, value in found}
+
+
+@pytest.mark.triton
+def test_second_identical_request_is_answered_from_the_cache(triton_runtime, tmp_path, monkeypatch):
+    monkeypatch.setattr(supervisor, "CANARY_INTERVAL_S", 0.2)
+    repository = tiny_repository.write(tmp_path)
+    allow_response_cache(repository)
+    options = ServerOptions(response_cache_bytes=2**20)
+    with TritonServer(repository, runtime=triton_runtime, options=options, **FREE) as server:
+        first = infer(server.url, random_frames())
+        before = cache_counts(server)
+        assert before["hits"] == 0
+        assert (infer(server.url, random_frames()) == first).all()
+        assert cache_counts(server)["hits"] == 1
+        infer(server.url, random_frames(seed=1))
+        time.sleep(1.0)
+        after = cache_counts(server)
+        assert after["hits"] == 1
+        assert after["misses"] > before["misses"] + 1  # canaries reach the models, however often they are asked
+
+
+@pytest.mark.triton
+def test_collector_receives_a_span_of_every_composing_model(triton_runtime, tmp_path, collector):
+    url = f"http://127.0.0.1:{collector.server_port}/v1/traces"
+    options = ServerOptions(tracing=Tracing(otlp_url=url))
+    with TritonServer(tiny_repository.write(tmp_path), runtime=triton_runtime, options=options, **FREE) as server:
+        infer(server.url, random_frames())
+        deadline = time.monotonic() + 15.0
+        while not collector.received and time.monotonic() < deadline:  # sent in batches, every few seconds
+            time.sleep(0.1)
+    path, body = collector.received[0]
+    assert path == "/v1/traces"
+    (resource,) = body["resourceSpans"]
+    assert {"key": "service.name", "value": {"stringValue": "reelkind"}} in resource["resource"]["attributes"]
+    names = {span["name"] for scope in resource["scopeSpans"] for span in scope["spans"]}
+    assert {"InferRequest", "classify", "tiny_pixels", "tiny_answer", "compute"} <= names
+
+
+@pytest.mark.triton
+def test_trace_file_holds_the_times_of_every_composing_model(triton_runtime, tmp_path):
+    file = tmp_path / "trace.json"
+    options = ServerOptions(tracing=Tracing(file=file))
+    repository = tiny_repository.write(tmp_path / "models")
+    with TritonServer(repository, runtime=triton_runtime, options=options, **FREE) as server:
+        infer(server.url, random_frames())
+    events = json.loads(file.read_text())
+    models = {event["id"]: event["model_name"] for event in events if "model_name" in event}
+    assert set(models.values()) == {"classify", "tiny_pixels", "tiny_answer"}
+    stamps = {(models[event["id"]], stamp["name"]) for event in events for stamp in event.get("timestamps", ())}
+    assert {("tiny_answer", "QUEUE_START"), ("tiny_answer", "COMPUTE_END")} <= stamps
+
+
+def test_traces_go_to_one_place():
+    for places in ({}, {"otlp_url": "http://localhost:4318/v1/traces", "file": Path("trace.json")}):
+        with pytest.raises(ValueError, match="give one of the two"):
+            Tracing(**places)
+    with pytest.raises(ServingError, match="'localhost:4318' is no OTLP endpoint: it looks like http://host:4318/v1"):
+        Tracing(otlp_url="localhost:4318")

@@ -1,0 +1,168 @@
+"""docs/raw_contract.md is true: its tables are current, and its examples run as they stand against a real server."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from urllib.parse import urlsplit
+
+import grpc
+import numpy as np
+import pytest
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from reelkind.core import specs
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "raw_contract.md"
+TEXT = PAGE.read_text(encoding="utf-8")
+CLASSES = ["animation", "gaming", "natural", "flat"]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
+
+
+def readme_tables() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("readme_tables", ROOT / "docs" / "readme_tables.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def frames() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (1, 16, 224, 224, 3), np.uint8)
+
+
+@pytest.fixture
+def run(triton_server, frames, tmp_path):
+    """Run a program in a folder with ``frames.rgb``, the ports of the page being the server's."""
+    (tmp_path / "frames.rgb").write_bytes(frames.tobytes())
+
+    def execute(program: list[str], text: str) -> str:
+        ported = text.replace("localhost:8001", triton_server.url)
+        ported = ported.replace("localhost:8000", urlsplit(triton_server.http_url).netloc)
+        done = subprocess.run([*program, ported], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return execute
+
+
+@pytest.fixture(scope="module")
+def stub(triton_server):
+    with grpc.insecure_channel(triton_server.url) as channel:
+        yield service_pb2_grpc.GRPCInferenceServiceStub(channel)
+
+
+@pytest.fixture(scope="module")
+def probabilities(stub, frames) -> np.ndarray:
+    response = stub.ModelInfer(request("classify", frames), timeout=60)
+    place = [output.name for output in response.outputs].index("probabilities")
+    return np.frombuffer(response.raw_output_contents[place], np.float32)
+
+
+def request(model: str, frames: np.ndarray, datatype: str = "UINT8") -> service_pb2.ModelInferRequest:
+    made = service_pb2.ModelInferRequest(model_name=model)
+    made.inputs.add(name="frames", datatype=datatype, shape=frames.shape)
+    made.raw_input_contents.append(frames.tobytes())
+    return made
+
+
+def test_generated_tables_are_current() -> None:
+    assert readme_tables().render(TEXT, PAGE) == TEXT, "run `python docs/readme_tables.py`"
+
+
+def test_messages_of_the_page_are_those_of_triton() -> None:
+    (proto,) = blocks("proto")
+    for name, body in re.findall(r"^message (\w+) \{\n(.*?)^\}", proto, re.DOTALL | re.MULTILINE):
+        descriptor = service_pb2.DESCRIPTOR.message_types_by_name[name]
+        nested = re.search(r"  message (\w+) \{\n(.*?)^  \}\n", body, re.DOTALL | re.MULTILINE)
+        for owner, text in (
+            (descriptor, body.replace(nested[0], "")),
+            (descriptor.nested_types_by_name[nested[1]], nested[2]),
+        ):
+            fields = re.findall(r"(\w+) = (\d+);", text)
+            assert fields
+            assert all(owner.fields_by_name[field].number == int(number) for field, number in fields)
+
+
+@pytest.mark.triton
+def test_curl_examples(run, probabilities) -> None:
+    configuration, small, binary = (run(["sh", "-c"], block) for block in blocks("sh"))
+    assert json.loads(configuration)["parameters"]["classes"]["string_value"] == ",".join(CLASSES)
+    (output,) = json.loads(small)["outputs"]
+    assert (output["name"], output["shape"]) == ("probabilities", [1, 4])
+    answer = {output["name"]: output["data"] for output in json.loads(binary)["outputs"]}
+    np.testing.assert_allclose(answer["probabilities"], probabilities, atol=1e-5)
+    assert len(answer["attention"]) == 16
+
+
+@pytest.mark.triton
+def test_python_example(run, probabilities) -> None:
+    (example,) = blocks("python")
+    printed = dict(line.split() for line in run([sys.executable, "-c"], example).splitlines())
+    assert list(printed) == CLASSES
+    np.testing.assert_allclose([float(value) for value in printed.values()], probabilities, atol=1e-3)
+    assert "reelkind" not in example
+
+
+@pytest.mark.triton
+def test_handshake_has_what_the_page_says_and_nothing_else(stub, triton_server) -> None:
+    table = TEXT.partition("## Handshake")[2].partition("```")[0]
+    documented = {
+        name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    }
+    for name in triton_server.ensembles:
+        config = stub.ModelConfig(service_pb2.ModelConfigRequest(name=name)).config
+        assert set(config.parameters) in (documented, documented - {"abstain_below"})
+
+
+@pytest.mark.triton
+def test_every_model_of_the_page_is_served(triton_server, served_bundle) -> None:
+    rows = re.findall(r"^\| `([\w<>]+)` \| `([\w<>]+)` \| (?:off|fast|full)", TEXT, re.MULTILINE)
+    names = {name.replace("<x>", served_bundle.name) for row in rows for name in row}
+    assert names == set(triton_server.ensembles)
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize(
+    ("made", "status", "words"),
+    [
+        pytest.param(request("classify", np.zeros((1, 1, 2, 2, 4), np.uint8)), "INVALID_ARGUMENT", "shape", id="shape"),
+        pytest.param(
+            request("classify", np.zeros((1, 1, 2, 2, 3), np.float32), "FP32"), "INVALID_ARGUMENT", "FP32", id="type"
+        ),
+        pytest.param(
+            request("classify", np.zeros((1, specs.MAX_FRAMES + 1, 1, 1, 3), np.uint8)),
+            "INVALID_ARGUMENT",
+            "at most 300",
+            id="frames",
+        ),
+        pytest.param(
+            request("classify", np.zeros((specs.MAX_BATCH + 1, 1, 1, 1, 3), np.uint8)),
+            "INVALID_ARGUMENT",
+            "batch-size",
+            id="videos",
+        ),
+        pytest.param(request("nobody", np.zeros((1, 1, 1, 1, 3), np.uint8)), "NOT_FOUND", "unknown model", id="model"),
+    ],
+)
+def test_errors_have_the_status_of_the_page(stub, made, status, words) -> None:
+    with pytest.raises(grpc.RpcError) as raised:
+        stub.ModelInfer(made, timeout=30)
+    assert raised.value.code().name == status
+    assert words in raised.value.details()
+
+
+@pytest.mark.triton
+def test_restricted_apis_say_so(stub) -> None:
+    with pytest.raises(grpc.RpcError) as raised:
+        stub.RepositoryIndex(service_pb2.RepositoryIndexRequest())
+    assert (raised.value.code().name, "restricted" in raised.value.details()) == ("UNAVAILABLE", True)
