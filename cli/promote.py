@@ -89,16 +89,17 @@ def _promote(
 
     clips = read_clips(args.clips, bundle.num_frames, bundle.backbone.frame_size_px)
     concerned = deployed_member(store, bundle)
-    known = [bundles.load(folder) for folder in (*(running.bundles or {}).values(), *args.other)]
+    neighbours = [folder for name, folder in (running.bundles or {}).items() if name != bundle.name]
+    known = [bundles.load(folder) for folder in (*neighbours, *args.other)]
     others = {other.name: other for other in known if other.name != bundle.name}
     files = version_files(store.folder, concerned, bundle, others, args.engines)
     as_engines = any(ENGINE_NAME in content for content in files.values())
     check = ClipCheck(clips, bundle, FP16_TOLERANCE if as_engines else FP32_TOLERANCE)
     versions = promote(control, store, with_bundle(concerned, store.ensembles(), bundle), files, check)
     assert bundle.folder is not None
-    remember_bundle(running, bundle.name, bundle.folder)
     print(check.report())
-    print(f"promoted: {', '.join(f'{model} {version}' for model, version in versions.items())}")
+    print(f"promoted: {', '.join(f'{model} {version}' for model, version in versions.items())}", flush=True)
+    remember_bundle(running, bundle.name, bundle.folder)
 
 
 def _roll_back(args: argparse.Namespace, control: Control, store: VersionedRepository) -> None:

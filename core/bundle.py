@@ -159,7 +159,7 @@ def load(folder: str | os.PathLike[str]) -> Bundle:
     try:
         backbone, head = BackboneInfo(**raw.pop("backbone")), HeadInfo(**raw.pop("head"))
         return Bundle(backbone=backbone, head=head, classes=tuple(raw.pop("classes")), folder=Path(folder), **raw)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise BundleError(f"{path} does not describe a bundle: {error}") from error
 
 

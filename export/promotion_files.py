@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reelkind.core import specs
-from reelkind.core.bundle import Bundle
+from reelkind.core.bundle import Bundle, weights_hash
 
 from .engine_files import find_engine
 from .errors import ExportError
@@ -58,8 +58,24 @@ def version_files(
         shares = [float(share) for share in config.parameters["member_weights"].string_value.split(",")]
         graph = specs.average_graph(_bundles(members, known))
         if graph.name not in files:
+            _check_served(config, [other for other in _bundles(members, known) if other is not bundle])
             files[graph.name] = {GRAPH_NAME: _average(graph, _bundles(members, known), shares)}
     return files
+
+
+def _check_served(config: Any, bundles: Sequence[Bundle]) -> None:
+    """Refuse bundles that are not what the server averages with: the new average would hold their temperatures."""
+    served = {key: config.parameters[key].string_value.split(",") for key in ("members", "weights", "temperatures")}
+    for bundle in bundles:
+        place = served["members"].index(bundle.name)
+        if (served["weights"][place], served["temperatures"][place]) != (
+            weights_hash(bundle),
+            repr(bundle.temperature),
+        ):
+            raise ExportError(
+                f"the member is averaged with {bundle.name}, which is not served as it lies in {bundle.folder}: "
+                "give the folder of the version that is served with --other DIR"
+            )
 
 
 def _bundles(members: Sequence[str], known: Mapping[str, Bundle]) -> list[Bundle]:

@@ -97,7 +97,7 @@ def write_repository(
 
     Raises:
         ExportError: if flavour or runtime are unknown, a member's bundle is not given, a graph or an engine is missing
-            or stale, or something that is no model is in the way.
+            or stale, or something that is no model is in the way, or versions that were promoted are.
     """
     execution = Execution(flavour, runtime, num_threads, frozenset(without_engine))
     if engines is not None and not execution.has_engines:
@@ -110,6 +110,9 @@ def write_repository(
     unknown = sorted(execution.without_engine - {name for name, graph in composing.items() if graph.is_network})
     if unknown:
         raise ExportError(f"no backbone or head is called {', '.join(unknown)} (there are: {', '.join(composing)})")
+    promoted = next(Path(folder).glob("*/generations/current"), None)
+    if promoted is not None:
+        raise ExportError(f"{folder} holds versions that were promoted ({promoted}): choose another folder")
     for graph in composing.values():
         files: dict[str, Path | bytes] = {**_runner_files(graph, execution)}
         if graphs:
@@ -152,6 +155,7 @@ def _parameters(ensemble: Ensemble, bundles: dict[str, Bundle]) -> dict[str, str
         "classes": ",".join(CLASSES),
         "members": ",".join(ensemble.members),
         "member_weights": ",".join(f"{share:.6g}" for share in member_weights(members)),
+        "temperatures": ",".join(repr(bundle.temperature) for bundle in members),
         "feature_dims": ",".join(str(bundle.backbone.feature_dim) for bundle in members),
         "views": ",".join(ensemble.views),
         "temporal_views": ",".join(ensemble.temporal_views),

@@ -60,9 +60,12 @@ def with_bundle(configs: Mapping[str, Any], everything: Mapping[str, Any], bundl
         parameters = new.parameters
         weights = parameters["weights"].string_value.split(",")
         weights[members.index(bundle.name)] = weights_hash(bundle)
+        temperatures = parameters["temperatures"].string_value.split(",")
+        temperatures[members.index(bundle.name)] = repr(bundle.temperature)
         untrained = set(filter(None, parameters["untrained"].string_value.split(","))) - {bundle.name}
         untrained |= set() if bundle.trained else {bundle.name}
         parameters["weights"].string_value = ",".join(weights)
+        parameters["temperatures"].string_value = ",".join(temperatures)
         parameters["untrained"].string_value = ",".join(sorted(untrained))
         parameters["trained"].string_value = "false" if untrained else "true"
         parameters["num_frames"].string_value = str(max(frames_of.get(member, 1) for member in members))

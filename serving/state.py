@@ -112,9 +112,13 @@ def _write(running: RunningServer) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor, partial = tempfile.mkstemp(dir=path.parent)  # made for the owner's eyes only
-        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123
-            json.dump(asdict(running), file)
-        Path(partial).replace(path)
+        try:
+            with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123
+                json.dump(asdict(running), file)
+            Path(partial).replace(path)
+        except OSError:
+            Path(partial).unlink(missing_ok=True)  # it holds the key
+            raise
         return path
     except OSError as error:
         raise ServingError(f"cannot write {path}: {error.strerror}; set XDG_CACHE_HOME to a folder of yours") from error

@@ -20,6 +20,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from . import processes
@@ -210,7 +211,8 @@ class Supervisor:
         control = self._server.control
         for stub in self._server.stubs():
             if stub.model in models:  # hangs: unloading would wait for it for ever
-                os.kill(stub.process.pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it has ended meanwhile
+                    os.kill(stub.process.pid, signal.SIGKILL)
         for model in models:
             control.reload(model)
         for name in self._server.configs:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from . import processes
@@ -116,7 +117,8 @@ class ProcessTree:
                 guard.kill()
                 guard.wait()
         for process in processes.session(guard.pid):  # only if the guard itself was killed
-            os.kill(process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
         for region in _SHARED_MEMORY.glob(self.shm_prefix + "*"):
             region.unlink(missing_ok=True)
 

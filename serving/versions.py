@@ -29,7 +29,7 @@ from .errors import ServingError
 from .models import ensemble_configs, read_config
 
 _CONFIG = "config.pbtxt"
-_GENERATIONS, _CURRENT = "generations", "current"
+_GENERATIONS, _CURRENT, _LAST = "generations", "current", "last"
 _PARTIAL = "partial-"  # Triton looks at folders whose names are numbers
 
 
@@ -107,15 +107,16 @@ class VersionedRepository:
 
     def adopt(self) -> None:
         """Write down which versions the ensembles take, so that a folder more changes nothing; tell the server then."""
-        if (self._generations / _CURRENT).is_symlink():
-            return
         configs = self.ensembles()
-        first = max(max(self.versions(name)) for name in configs)
-        self._write_generation(first, configs)
-        for model in {step.model_name for config in configs.values() for step in config.ensemble_scheduling.step}:
-            self.load_only(model, [max(self.versions(model))])
-        _relink(self._generations / _CURRENT, str(first))
+        if not (self._generations / _CURRENT).is_symlink():
+            first = max(max(self.versions(name)) for name in configs)
+            self._write_generation(first, configs)
+            for model in {step.model_name for config in configs.values() for step in config.ensemble_scheduling.step}:
+                self.load_only(model, [max(self.versions(model))])
+            _relink(self._generations / _CURRENT, str(first))
         for name in configs:
+            if (self.folder / name / _CONFIG).is_symlink():
+                continue  # unlike others, if an earlier run was killed here
             _relink(
                 self.folder / name / _CONFIG,
                 os.path.relpath(self._generations / _CURRENT / f"{name}.pbtxt", self.folder / name),
@@ -156,7 +157,9 @@ class VersionedRepository:
             The number of this generation.
         """
         before = self.ensembles()
-        number = max([*self._numbers(), *(version for name in configs for version in self.versions(name))]) + 1
+        used = [*self._numbers(), *(version for name in configs for version in self.versions(name)), self._last_used()]
+        number = max(used) + 1
+        _replace(self._generations / _LAST, str(number))  # never again: response caches may hold its answers
         for name, config in configs.items():
             if config != before[name]:
                 config.version_policy.specific.versions[:] = [number]
@@ -191,6 +194,11 @@ class VersionedRepository:
 
     def _current(self) -> int:
         return int((self._generations / _CURRENT).readlink().name)
+
+    def _last_used(self) -> int:
+        """Number of the last generation, also if it was taken back."""
+        last = self._generations / _LAST
+        return int(last.read_text(encoding="utf-8")) if last.is_file() else 0
 
     def _numbers(self) -> list[int]:
         return _numbers_in(self._generations)

@@ -77,6 +77,7 @@ def test_ensemble_tells_a_client_what_it_must_know(repository: Path, lite: Bundl
         "classes": "animation,gaming,natural,flat",
         "members": "lite",
         "member_weights": "1",
+        "temperatures": repr(lite.temperature),
         "feature_dims": str(lite.backbone.feature_dim),
         "views": "identity,flip,narrow,narrow_flip",
         "temporal_views": "forward,even,odd",
@@ -295,3 +296,13 @@ def copied(bundle: Bundle, folder: Path) -> Bundle:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(path.read_bytes())
     return bundles_on_disk.load(folder)
+
+
+def test_versions_that_were_promoted_are_not_written_over(lite: Bundle, tmp_path: Path) -> None:
+    write_repository(tmp_path, standard_ensembles([lite]), [lite], "python")
+    (tmp_path / "classify" / "generations" / "1").mkdir(parents=True)
+    (tmp_path / "classify" / "generations" / "current").symlink_to("1")
+    before = files(tmp_path)
+    with pytest.raises(ExportError, match=r"promoted .*: choose another folder"):
+        write_repository(tmp_path, standard_ensembles([lite]), [lite], "python")
+    assert files(tmp_path) == before

@@ -78,6 +78,28 @@ def test_tidy_keeps_the_served_version_and_the_one_before(store):
     assert served(store.folder)["tiny_answer"] == 3
 
 
+def test_the_number_of_a_switch_that_was_taken_back_is_never_used_again(store):
+    configs = store.ensembles()
+    configs["classify"].ensemble_scheduling.step[1].model_version = store.add_version("tiny_answer", {})
+    first = store.switch(configs)
+    store.switch_back()
+    store.tidy()
+    assert store.switch(store.ensembles()) > first
+
+
+def test_an_adoption_that_was_cut_short_is_finished(tmp_path):
+    folder = tiny_repository.write(tmp_path / "models")
+    plain = (folder / "classify" / "config.pbtxt").read_bytes()
+    store = VersionedRepository(folder)
+    with store.lock():
+        store.adopt()
+        (folder / "classify" / "config.pbtxt").unlink()
+        (folder / "classify" / "config.pbtxt").write_bytes(plain)  # as if killed before this one was linked
+        store.adopt()
+        store.add_version("tiny_answer", {})
+    assert served(folder)["tiny_answer"] == 1
+
+
 def test_what_a_full_disk_leaves_is_no_version(store, monkeypatch, tmp_path):
     with pytest.raises(FileNotFoundError):
         store.add_version("tiny_answer", {"a": b"content", "b": tmp_path / "nowhere"})
