@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 MAX_SECONDS = 86_400  # system calls overflow at some weeks
-MAX_FRAMES_PER_SECOND = 1000  # core.video.MAX_RATE, which --help need not load
+MIN_FRAMES_PER_SECOND, MAX_FRAMES_PER_SECOND = 0.001, 1000  # core.video's, which --help need not load
 
 
 def positive(text: str) -> int:
@@ -25,10 +25,10 @@ def seconds(text: str) -> float:
 
 
 def frames_per_second(text: str) -> float:
-    """A rate above 0, at most that of the fastest stream."""
+    """A rate, between those of the slowest and the fastest stream."""
     value = float(text)
-    if not 0 < value <= MAX_FRAMES_PER_SECOND:
-        raise argparse.ArgumentTypeError(f"must be above 0 and at most {MAX_FRAMES_PER_SECOND}, got {text}")
+    if not MIN_FRAMES_PER_SECOND <= value <= MAX_FRAMES_PER_SECOND:
+        raise argparse.ArgumentTypeError(f"must be from {MIN_FRAMES_PER_SECOND} to {MAX_FRAMES_PER_SECOND}, got {text}")
     return value
 
 

@@ -91,7 +91,9 @@ def run_extract(args: argparse.Namespace) -> int:
         decoding = _connecting.decoder(args, stack)
         client = _connecting.connect(args, stack, decoding, needs=(features_name,))
         work = partial(_extract, client, client.features_recipe(rate=args.rate), args)
-        pool = stack.enter_context(ThreadPoolExecutor(decoding.num_workers + 2))
+        # Two more than decode keep the server busy; streams do that by themselves.
+        pool = ThreadPoolExecutor(decoding.num_workers + (0 if args.rate else 2))
+        stack.callback(pool.shutdown, wait=False, cancel_futures=True)  # interrupted, closing the rest ends its work
         progress = stack.enter_context(Progress(len(pairs), shown=not args.no_progress))
         for (_, target), problem in zip(pairs, pool.map(work, *zip(*pairs, strict=True)), strict=True):
             with progress.hidden():

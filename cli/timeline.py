@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +83,8 @@ def run(args: argparse.Namespace) -> int:
             num_videos += 1
             found = _tell(client, item, args, report)
             num_failed += found is None or found.error is not None
-            timelines += [found] if found is not None and args.plot else []
+            if found is not None and args.plot:
+                timelines.append(replace(found, windows=()))  # drawn are the segments
     if args.plot:
         _timeline_plot.write(timelines, args.plot)
     if num_failed and num_videos > 1:

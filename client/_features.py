@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from reelkind.core import features_files as files
 from reelkind.core import specs, tensors
 from reelkind.core.errors import VideoError
 from reelkind.core.features import CLIP, STREAM, Features, Recipe, Source, tensor_name
 
-from ._errors import ContractMismatch
+from ._errors import ContractMismatch, ServerFailed
 from ._handshake import ServerInfo
 from ._in_memory import Data, as_file
 from ._prediction import ModelInfo, Prediction
 from ._session import Choice, Session, StrPath
+from ._transport import Array
 
 if TYPE_CHECKING:
     from ._cache import FeatureCache
@@ -104,6 +108,13 @@ async def classify_cached(session: Session, cache: FeatureCache, path: StrPath, 
         VideoError: if the file cannot be read as video.
         ClientError: if the server does not answer.
     """
+    try:
+        return await _classify_cached(session, cache, path, choice)
+    except ContractMismatch:  # weights are being replaced: features of the old ones do not fit the new head
+        return await session.classify(path, choice)
+
+
+async def _classify_cached(session: Session, cache: FeatureCache, path: StrPath, choice: Choice) -> Prediction:
     started = time.perf_counter()
     stamp = _stamp(path)
     source = await session.transport.offload(source_of, path)
@@ -150,6 +161,16 @@ def check_unchanged(before: ModelInfo, after: ModelInfo) -> None:
         )
 
 
+def check_finite(features: Mapping[str, Array], url: str) -> None:
+    """Refuse what must not be kept.
+
+    Raises:
+        ServerFailed: if features are not numbers.
+    """
+    if not all(np.isfinite(array).all() for array in features.values()):
+        raise ServerFailed(f"the server at {url} answered with features that are not numbers")
+
+
 async def _extract(session: Session, path: StrPath, source: Source, choice: Choice) -> tuple[Features, float]:
     """Features, and the milliseconds that decoding took."""
     model = specs.features_name(*choice)
@@ -159,6 +180,7 @@ async def _extract(session: Session, path: StrPath, source: Source, choice: Choi
     )
     found = await session.request(model, {tensors.FRAMES.name: decoded.clip.frames[None]})
     check_unchanged(info.model, (await session.info(model, fresh=True)).model)
+    check_finite(found, session.url)
     arrays = {member: found[tensor_name(member)][0] for member in info.model.members}
     return Features(recipe_of(info), source, arrays, decoded.clip.times_ms), decoded.decode_ms
 
@@ -171,14 +193,18 @@ async def _classify(
     called: str,
     decode_ms: float = 0.0,
 ) -> Prediction:
+    model = specs.classify_features_name(*choice)
+    await session.info(model, fresh=True)  # a promotion may have replaced the head's weights
     (answer,) = await session.predict(
-        specs.classify_features_name(*choice),
+        model,
         features.first_views(len(views)),
         path=called,
         times_ms=features.times_ms,
         decode_ms=decode_ms,
     )
-    return replace(answer, model=replace(answer.model, views=views, weights=features.recipe.weights))
+    if answer.model.weights != features.recipe.weights:
+        raise ContractMismatch(f"{called}: made with other weights than those behind {model!r}: try again")
+    return replace(answer, model=replace(answer.model, views=views))
 
 
 def _stamp(path: StrPath) -> tuple[int, int, int] | None:

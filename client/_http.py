@@ -139,13 +139,14 @@ class _Http(Waiting):
             try:
                 status, head, answer = self._on(connection, method, path, headers, body, deadline)
                 break
-            except Exception as error:
-                connection.close()
-                if fresh or self._closed or not isinstance(error, _STALE):
-                    raise self._mapped(error) from error
-            finally:
+            except BaseException as error:
                 with self._lock:
                     self._busy.discard(connection)
+                connection.close()
+                if not isinstance(error, Exception):
+                    raise
+                if fresh or self._closed or not isinstance(error, _STALE):
+                    raise self._mapped(error) from error
         if status != http.client.OK:
             raise from_http(status, _said(answer), self._url)
         return head, answer
@@ -169,10 +170,12 @@ class _Http(Waiting):
             received += chunk
             _limit(connection, deadline)
         response.close()  # else the connection takes no further request
+        head = int(response.getheader(JSON_LENGTH) or len(received))
         with self._lock:
+            self._busy.discard(connection)
             if not response.will_close and not self._closed:
                 self._idle.append(connection)  # the last use of it here: another thread may take it at once
-        return response.status, int(response.getheader(JSON_LENGTH) or len(received)), bytes(received)
+        return response.status, head, bytes(received)
 
     def _connection(self) -> tuple[http.client.HTTPConnection, bool]:
         """An idle connection, or a new one, and whether it is new."""

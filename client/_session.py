@@ -118,6 +118,7 @@ class Session:
             try:
                 return await self._ask_info(model, min(self._timeout_s, PROBE_TIMEOUT_S))
             except PASSING:
+                self._infos[model] = time.monotonic(), known  # a server that hangs is not asked with every call
                 return known  # whoever has something to send will wait for it to come back, or say that it does not
         ask = partial(self._ask_info, model)
         try:

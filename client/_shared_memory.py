@@ -183,15 +183,18 @@ class Loan:
     async def _register(self, region: _Region, timeout_s: float) -> bool:
         if region.registered:
             return True
+        region.registered = True  # for all we know, should this be interrupted
         try:
             await self._transport.register(region.name, region.num_bytes, min(timeout_s, TIMEOUT_S))
         except ClientError as error:
+            region.registered = error.status == "DEADLINE_EXCEEDED"  # for all we know
             if error.status != "UNAVAILABLE":  # being restarted is no refusal
                 self._regions.stop(error)
                 self._region = None
-                region.registered = error.status == "DEADLINE_EXCEEDED"  # for all we know
             return False
-        region.registered = True
+        except BaseException:
+            self.unanswered += 1  # so that nobody is lent a region in this state
+            raise
         return True
 
 

@@ -26,10 +26,10 @@ from reelkind.core.errors import VideoError
 from reelkind.core.features import Features, tensor_name
 from reelkind.core.features_files import is_features_file, load
 from reelkind.core.timeline import FilledWindow, Windows, default_rate
-from reelkind.core.video import MAX_RATE, Chunk, exact_rate
+from reelkind.core.video import MAX_RATE, MIN_RATE, Chunk, exact_rate
 
 from ._errors import InvalidOption
-from ._features import check_unchanged, recipe_of, source_of
+from ._features import check_finite, check_unchanged, recipe_of, source_of
 from ._handshake import ServerInfo
 from ._prediction import Prediction
 from ._session import Choice, Session, StrPath
@@ -206,9 +206,10 @@ async def _pieces(
 async def _featured(session: Session, info: ServerInfo, chunk: Chunk) -> Piece:
     """Features of a chunk; a picture that stays on screen is sent once."""
     model = info.model.ensemble
-    is_new = np.diff(chunk.times_ms, prepend=-1) > 0  # [N]
+    is_new = np.diff(chunk.times_ms, prepend=-1) != 0  # [N]
     found = await session.request(model, {tensors.FRAMES.name: chunk.frames[None, is_new]})
     check_unchanged(info.model, (await session.info(model)).model)
+    check_finite(found, session.url)
     rows = np.cumsum(is_new) - 1  # [N], which of the pictures sent each frame is
     arrays = {name: np.asarray(array[0][:, rows], np.float32) for name, array in found.items()}
     return Piece(arrays, chunk.times_ms, chunk.position_ms, chunk.is_last)
@@ -222,6 +223,6 @@ async def _read_pieces(features: Features, info: ServerInfo, rate: float, called
 
 
 def _check_rate(rate: float) -> float:
-    if not 0 < rate <= MAX_RATE:
-        raise InvalidOption(f"rate must be above 0 and at most {MAX_RATE:g} frames a second, got {rate}")
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise InvalidOption(f"rate must be from {MIN_RATE:g} to {MAX_RATE:g} frames a second, got {rate}")
     return float(rate)

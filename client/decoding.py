@@ -139,6 +139,10 @@ class ProcessDecoder:
                 raise VideoError(path, _CLOSED) from None
             worker = self._replace(worker, path)
             raise VideoError(path, str(gone)) from None
+        except BaseException:
+            if worker is not None:
+                worker.kill()  # it would give the next file this one's answer
+            raise
         finally:
             self._idle.put(worker)
         if isinstance(answer, VideoError):

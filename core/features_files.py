@@ -25,6 +25,7 @@ from .whole_files import write_whole
 FORMAT_VERSION = "1"
 SUFFIX = ".features.safetensors"
 _TIMES = "times_ms"
+MIN_RATE, MAX_RATE = 0.001, 1000.0  # core.video's, without FFmpeg
 
 
 def is_features_file(path: str | os.PathLike[str]) -> bool:
@@ -99,13 +100,15 @@ def _check_shapes(features: Features) -> None:
         FeaturesError: if they are not those of ``Features``.
     """
     times_ms, recipe = features.times_ms, features.recipe
+    if len(recipe.members) != len(recipe.weights):
+        raise FeaturesError(f"weights of {len(recipe.weights)} members, not of {len(recipe.members)}")
     if times_ms.dtype != np.int64 or times_ms.ndim != 1 or not times_ms.size:
         raise FeaturesError(f"times_ms is {times_ms.dtype}{list(times_ms.shape)}, not int64 [T]")
     for member, array in features.arrays.items():
         if array.dtype != np.float32 or array.ndim != 3 or array.shape[:2] != (len(recipe.views), times_ms.size):
             raise FeaturesError(f"{tensor_name(member)} is {array.dtype}{list(array.shape)}, not float32 [V, T, D]")
-    if recipe.kind == STREAM and not recipe.rate > 0:
-        raise FeaturesError(f"features of a stream need a rate above 0, got {recipe.rate}")
+    if recipe.kind == STREAM and not MIN_RATE <= recipe.rate <= MAX_RATE:
+        raise FeaturesError(f"features of a stream need a rate from {MIN_RATE:g} to {MAX_RATE:g}, got {recipe.rate}")
 
 
 def _read(metadata: Mapping[str, str], tensors: Mapping[str, np.ndarray]) -> Features:
@@ -127,7 +130,7 @@ def _unpack(data: bytes) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     try:
         tensors = safetensors.numpy.load(data)
         header = data[8 : 8 + int.from_bytes(data[:8], "little")]  # the library reads metadata of files only
-        metadata: dict[str, str] = json.loads(header).get("__metadata__", {})
+        metadata: dict[str, str] = json.loads(header).get("__metadata__") or {}
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise FeaturesError(f"not a features file, or damaged ({error}): extract again") from error
     if "kind" not in metadata:

@@ -29,6 +29,7 @@ Sampler = Callable[[int, int, int], Sequence[int]]
 
 
 CHUNK_FRAMES = 16  # a clip's worth: 2.4 MB at 224 px, a tenth of a second of inference on two CPU cores
+MIN_RATE = 0.001  # frames a second of a stream; one in a quarter of an hour
 MAX_RATE = 1000.0  # frames a second of a stream; no camera is faster where one label is wanted
 
 
@@ -159,10 +160,10 @@ def read_stream(
 
     Raises:
         VideoError: as ``read_clip``; in a file that is cut off, after what can be read of it has been yielded.
-        ValueError: if ``rate`` is not above 0 or exceeds ``MAX_RATE``.
+        ValueError: if ``rate`` is below ``MIN_RATE`` or exceeds ``MAX_RATE``.
     """
-    if not 0 < rate <= MAX_RATE:
-        raise ValueError(f"rate must be above 0 and at most {MAX_RATE} frames a second, got {rate}")
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise ValueError(f"rate must be from {MIN_RATE} to {MAX_RATE} frames a second, got {rate}")
     with open_file(path) as container:
         reader = _StreamReader(path, container, exact_rate(rate), size_px, num_threads)
         pending: list[_Square] = []

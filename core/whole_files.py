@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 PART_SUFFIX = ".reelkind-part"  # of files that are being written
 
@@ -16,19 +16,13 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises:
         OSError: if it cannot be written; what was there is still there then.
     """
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=PART_SUFFIX, delete=False) as file:
-        try:
+    part = path.parent / f".{uuid4().hex}{PART_SUFFIX}"
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        with open(descriptor, "wb") as file:  # noqa: PTH123 (a descriptor, no path)
             file.write(data)
-            file.close()
-            os.chmod(file.name, 0o666 & ~_umask())  # noqa: PTH101 (temporary files are private)
-            os.replace(file.name, path)  # noqa: PTH105
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(file.name)  # noqa: PTH108
-            raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        os.replace(part, path)  # noqa: PTH105
+    except BaseException:
+        with suppress(OSError):
+            part.unlink()
+        raise

@@ -16,6 +16,7 @@ import pytest
 from client.test_tls import Certificates, certificates, served
 from reelkind import client
 from reelkind.cli.main import build_parser
+from reelkind.core import specs
 
 if TYPE_CHECKING:
     from reelkind.serving.server import TritonServer
@@ -76,3 +77,9 @@ def test_all_calls_and_errors_are_on_the_page() -> None:
     } - {"ReelkindError", "ClientError"}
     assert {name for name in calls if f"`{name}(" not in PAGE and f" `{name}(" not in PAGE} == set()
     assert {name for name in errors if f"`{name}`" not in PAGE} == set()
+
+
+def test_limits_are_those_of_the_server() -> None:
+    (videos,) = re.findall(r"\| videos in one request \| (\d+) \|", PAGE)
+    (frames,) = re.findall(r"\| frames of a video \| (\d+) \|", PAGE)
+    assert (int(videos), int(frames)) == (specs.MAX_BATCH, specs.MAX_FRAMES)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,6 +65,24 @@ def test_a_file_that_breaks_its_decoder_costs_only_itself(
         with pytest.raises(VideoError, match=f"^bad.mp4: {message}"):
             decoder.decode("bad.mp4", num_frames=4, size_px=32)
     assert decoder.decode(clip_path, num_frames=4, size_px=32).clip.frames.shape == (4, 32, 32, 3)
+
+
+def test_who_is_interrupted_leaves_no_answer_for_the_next_file(
+    decoder: ProcessDecoder, clip_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = _worker.Worker.ask
+
+    def interrupted(worker: _worker.Worker, job: reading.Job, timeout_s: float) -> Any:
+        worker._connection.send(job)  # under way, when Ctrl-C comes
+        raise KeyboardInterrupt
+
+    expected = decoder.decode(clip_path, num_frames=3, size_px=8).clip.frames
+    monkeypatch.setattr(_worker.Worker, "ask", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        decoder.decode(clip_path, num_frames=5, size_px=8)
+    monkeypatch.setattr(_worker.Worker, "ask", ask)
+    for _ in range(2):
+        np.testing.assert_array_equal(decoder.decode(clip_path, num_frames=3, size_px=8).clip.frames, expected)
 
 
 def test_a_worker_that_dies_while_idle_is_replaced_unnoticed(decoder: ProcessDecoder, clip_path: Path) -> None:

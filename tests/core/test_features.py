@@ -89,10 +89,15 @@ def test_files_of_another_release_are_refused(monkeypatch: pytest.MonkeyPatch, n
         ({"times_ms": np.array([0, 40])}, r"features_lite is float32\[2, 4, 3\], not float32 \[V, T, D\]"),
         ({"times_ms": np.zeros(0, np.int64)}, r"times_ms is int64\[0\], not int64 \[T\]"),
         ({"arrays": {name: np.zeros((2, 4, 3)) for name in ("lite", "lite2")}}, "features_lite is float64"),
-        ({"recipe": replace(RECIPE, kind=STREAM)}, "features of a stream need a rate above 0, got 0.0"),
-        ({"recipe": replace(RECIPE, kind=STREAM, rate=float("nan"))}, "need a rate above 0, got nan"),
+        (
+            {"recipe": replace(RECIPE, kind=STREAM)},
+            "features of a stream need a rate from 0.001 to 1000, got 0.0",
+        ),
+        ({"recipe": replace(RECIPE, kind=STREAM, rate=float("nan"))}, "need a rate from 0.001 to 1000, got nan"),
+        ({"recipe": replace(RECIPE, kind=STREAM, rate=float("inf"))}, "to 1000, got inf"),
+        ({"recipe": replace(RECIPE, weights=("1" * 64,))}, "weights of 1 members, not of 2"),
     ],
-    ids=["too-few-times", "no-times", "type", "no-rate", "no-number"],
+    ids=["too-few-times", "no-times", "type", "no-rate", "no-number", "endless-rate", "too-few-weights"],
 )
 def test_features_of_another_shape_are_refused(changes: dict[str, object], message: str) -> None:
     data = files.to_bytes(replace(made(), **changes))
