@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -96,7 +96,7 @@ async def classify_features(session: Session, features: Features, choice: Choice
         FeaturesError: if they were made with something else than the server has.
         ClientError: if the server does not answer.
     """
-    info = await session.info(specs.features_name(*choice), fresh=True)
+    info = await session.info(specs.features_name(*choice))
     features.check_made_as(recipe_of(info), called)
     return await _classify(session, features, info.model.views, choice, called)
 
@@ -108,18 +108,18 @@ async def classify_cached(session: Session, cache: FeatureCache, path: StrPath, 
         VideoError: if the file cannot be read as video.
         ClientError: if the server does not answer.
     """
-    try:
-        return await _classify_cached(session, cache, path, choice)
-    except ContractMismatch:  # weights are being replaced: features of the old ones do not fit the new head
-        return await session.classify(path, choice)
+    for _ in range(2):
+        with suppress(ContractMismatch):  # weights were replaced: features of the old ones do not fit the new head
+            return await _classify_cached(session, cache, path, choice)
+        await session.info(specs.features_name(*choice), fresh=True)
+    return await session.classify(path, choice)
 
 
 async def _classify_cached(session: Session, cache: FeatureCache, path: StrPath, choice: Choice) -> Prediction:
     started = time.perf_counter()
     stamp = _stamp(path)
     source = await session.transport.offload(source_of, path)
-    # Asked afresh: features of weights that were just replaced would go to a head that does not know them.
-    info = await session.info(specs.features_name(*choice), fresh=True)
+    info = await session.info(specs.features_name(*choice))
     views, called = info.model.views, os.fspath(path)
     found = await session.transport.offload(cache.get, source, recipe_of(info))
     if found is not None:
@@ -194,7 +194,6 @@ async def _classify(
     decode_ms: float = 0.0,
 ) -> Prediction:
     model = specs.classify_features_name(*choice)
-    await session.info(model, fresh=True)  # a promotion may have replaced the head's weights
     (answer,) = await session.predict(
         model,
         features.first_views(len(views)),

@@ -150,9 +150,9 @@ class Session:
         names = info.outputs if outputs is None else outputs
         async with self._regions.lend(checked) as loan:
             reply = await self._patiently(partial(loan.infer, model, names), self._timeout_s, known=True)
-        if self._versions.setdefault(model, reply.version) != reply.version:
+        if self._versions.get(model) != reply.version:
             self._versions[model] = reply.version
-            self._infos.pop(model, None)  # other weights than the handshake told of
+            self._infos.pop(model, None)  # other weights, for all we know, than the handshake told of
         return reply.tensors
 
     async def predict(

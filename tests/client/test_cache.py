@@ -193,7 +193,7 @@ def test_weights_that_were_just_replaced_make_new_features(
 ) -> None:
     with Client(standin.url, cache=cache) as client:
         assert [client.classify(clip_path).from_cache for _ in range(2)] == [False, True]
-        standin.parameters["weights"] = "1" * 64
+        standin.parameters["weights"], standin.version = "1" * 64, "2"
         answer = client.classify(clip_path)
         assert (answer.from_cache, answer.model.weights) == (False, ("1" * 64,))
         assert client.classify(clip_path).from_cache
