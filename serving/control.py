@@ -72,6 +72,14 @@ class Control:
         except InferenceServerException as error:
             raise CanaryError(f"the server does not describe {model}: {error.message()}") from error
 
+    def num_instances(self, model: str) -> int:
+        """How many instances a version of a model has when all is well.
+
+        Raises:
+            CanaryError: if the server does not say.
+        """
+        return sum(group.count * max(len(group.gpus), 1) for group in self.config(model).instance_group)
+
     def require_ready(self, model: str) -> None:
         """Do nothing for a model that is ready.
 

@@ -18,7 +18,6 @@ import os
 import signal
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
@@ -77,7 +76,6 @@ class Supervisor:
         self._ended = threading.Event()
         self._failure = ""
         self._stubs: list[processes.Stub] = []
-        self._num_stubs: dict[tuple[str, str], int] = {}  # (model, version) -> processes it has when all is well
         self._restarts: list[float] = []
         self._answers: dict[str, int] = {}
         self._strikes: dict[str, int] = {}
@@ -135,17 +133,21 @@ class Supervisor:
 
     def _bury(self, dead: Sequence[processes.Stub]) -> None:
         """Bring back models whose process died; one that was replaced or unloaded on purpose is forgotten."""
-        now = _count(self._server.stubs())
-        fewer = {stub.model for stub in dead if now[_key(stub)] < self._num_stubs[_key(stub)]}
-        missed = {model for model in fewer if self._is_loaded(model, dead)}
+        concerned = {(stub.model, stub.version) for stub in dead}
+        missed = {model for model, version in concerned if self._lacks(model, version)}
         self._stubs = [stub for stub in self._stubs if stub not in dead]
         self._notice_new()
         if missed:
             self._bring_back(missed, "its process died")
 
-    def _is_loaded(self, model: str, dead: Sequence[processes.Stub]) -> bool:
+    def _lacks(self, model: str, version: str) -> bool:
+        """Whether a version that is loaded, before and after they are counted, has fewer processes than it should."""
+        control = self._server.control
         try:
-            return bool(self._server.control.versions(model) & {stub.version for stub in dead if stub.model == model})
+            if version not in control.versions(model):
+                return False
+            living = sum((stub.model, stub.version) == (model, version) for stub in self._server.stubs())
+            return living < control.num_instances(model) and version in control.versions(model)
         except CanaryError:  # it does not say: bringing back will show
             return True
 
@@ -153,8 +155,6 @@ class Supervisor:
         """Watch processes that somebody's loading of another version has brought."""
         known = {stub.process.pid for stub in self._stubs}
         self._stubs += [stub for stub in self._server.stubs() if stub.process.pid not in known]
-        for key, number in _count(self._stubs).items():
-            self._num_stubs.setdefault(key, number)
 
     def _ask_next(self) -> None:
         """One canary inference, to the ensembles in turn, unless traffic has shown that this one answers."""
@@ -246,15 +246,7 @@ class Supervisor:
             return
 
     def _look_around(self) -> None:
-        self._stubs, self._num_stubs = [], {}
+        self._stubs = []
         self._notice_new()
         self._answers, self._strikes = {}, {}
         self._next_canary = time.monotonic() + CANARY_INTERVAL_S
-
-
-def _key(stub: processes.Stub) -> tuple[str, str]:
-    return stub.model, stub.version
-
-
-def _count(stubs: Sequence[processes.Stub]) -> Counter[tuple[str, str]]:
-    return Counter(map(_key, stubs))

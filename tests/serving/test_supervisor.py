@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 
 import pytest
 from tritonclient.grpc import model_config_pb2
@@ -39,6 +40,7 @@ class PretendServer:
         self.num_answered = 0
         self.living: list[Stub] = []
         self.loaded = {"1"}
+        self.while_counting: Callable[[], None] = lambda: None
 
     def is_running(self) -> bool:
         return self.running
@@ -47,7 +49,9 @@ class PretendServer:
         return "tritonserver was killed by signal 9"
 
     def stubs(self) -> list[Stub]:
-        return self.living
+        living = list(self.living)
+        self.while_counting()
+        return living
 
     def restart(self) -> None:
         self.done.append("restart")
@@ -63,6 +67,9 @@ class PretendServer:
 
     def versions(self, model: str) -> set[str]:
         return self.loaded
+
+    def num_instances(self, model: str) -> int:
+        return 1
 
     def reload(self, model: str) -> None:
         self.done.append(f"reload {model}")
@@ -129,6 +136,14 @@ def test_dead_process_is_loaded_again(watch, server, caplog):
 def test_process_of_an_unloaded_version_is_not_missed(watch, server):
     had(watch, Stub(NOBODY, "head_lite", "1"))
     server.living, server.loaded = [Stub(SOMEBODY, "head_lite", "2")], {"2"}
+    assert watch(2) == ["canary"]
+
+
+@pytest.mark.parametrize(("before", "after"), [(set(), {"1"}), ({"1"}, set())], ids=["loaded", "unloaded"])
+def test_version_that_comes_or_goes_while_its_processes_are_counted_is_not_missed(watch, server, before, after):
+    had(watch, Stub(NOBODY, "head_lite", "1"))
+    server.loaded = before
+    server.while_counting = lambda: setattr(server, "loaded", after)
     assert watch(2) == ["canary"]
 
 
