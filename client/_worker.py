@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import subprocess
+import sys
 import time
+import weakref
 from collections.abc import Iterator
-from multiprocessing import get_context, resource_tracker
+from multiprocessing import Pipe
 from typing import Any
 
 from reelkind.core import reading
@@ -20,25 +24,36 @@ class Gone(Exception):  # noqa: N818
     """A worker that is of no use any more; ``str()`` says what became of it."""
 
 
+_PROGRAM = """\
+import json, sys
+sys.path[:] = json.loads(sys.argv[2])
+from reelkind.core import reading
+reading.main(int(sys.argv[1]))
+"""
+
+
 class Worker:
-    """A process, started afresh without anything of this one; it works on one file at a time."""
+    """A process, started afresh without anything of this one; it works on one file at a time.
+
+    Not one of ``multiprocessing``, which would run the caller's script again in it, or fail where there is no script:
+    in a notebook, or read from stdin. Nor a fork, which gRPC's threads and locks do not survive.
+    """
 
     def __init__(self) -> None:
-        context = get_context("spawn")  # never fork: gRPC's threads and locks do not survive it
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=reading.serve, args=[theirs], daemon=True)
+        self._connection, theirs = Pipe()
         self._ready = False
-        resource_tracker.ensure_running()  # its start would unblock the signal below
+        command = [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno()), json.dumps([*map(str, sys.path)])]
         # Until the worker can ignore Ctrl-C, which a terminal sends to all processes, it must not see it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            self._process.start()
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
+        weakref.finalize(self, _end, self._process)  # also when this process ends and nobody has closed anything
 
     def lives(self) -> bool:
-        return self._process.is_alive()
+        return self._process.poll() is None
 
     def ask(self, job: reading.Job, timeout_s: float) -> tuple[Clip | VideoError, float]:
         """Have one file read and say in how many milliseconds; a start that takes its time is not the file's fault.
@@ -82,13 +97,16 @@ class Worker:
             raise self._death() from None
 
     def _death(self) -> Gone:
-        self._process.join()
-        return Gone(f"its decoder {_cause_of_death(self._process.exitcode or 0)}")
+        return Gone(f"its decoder {_cause_of_death(self._process.wait())}")
 
     def kill(self) -> None:
         """End the process; a thread that waits for its answer sees the connection end."""
-        self._process.kill()
-        self._process.join()
+        _end(self._process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
 
 
 def _cause_of_death(exit_code: int) -> str:

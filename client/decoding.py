@@ -103,8 +103,7 @@ class ProcessDecoder:
     """Decodes in worker processes, each started afresh without anything of this process.
 
     Each worker has a connection of its own and works on one file at a time, so that killing it, or its death,
-    touches no other. As always with started processes, a script that uses this class needs
-    ``if __name__ == "__main__":``.
+    touches no other. Scripts need no ``if __name__ == "__main__":`` for it.
 
     Args:
         num_workers: processes; by default one a CPU this process may use.

@@ -20,6 +20,11 @@ Answer = Clip | Chunk | VideoError | None
 """To a job for a clip, the clip; to one for a stream, its chunks and None; the error ends both."""
 
 
+def main(descriptor: int) -> None:
+    """``serve`` whoever opened the other end of a duplex ``Pipe``, whose descriptor here was handed down."""
+    serve(Connection(descriptor))
+
+
 def serve(jobs: Connection[Answer, Job]) -> None:
     """Say None when ready; then answer each job until the other side is gone.
 

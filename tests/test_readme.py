@@ -3,12 +3,15 @@
 import importlib.util
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from reelkind.cli.main import build_parser
+from reelkind.serving.server import TritonServer
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -45,6 +48,17 @@ def test_command_exists(command: str) -> None:
         build_parser().parse_args(arguments)
     else:
         raise AssertionError(f"what is {program}?")
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, re.DOTALL), ids=["one file", "many files"])
+def test_example_runs_as_a_script(block: str, triton_server: TritonServer, tmp_path: Path) -> None:
+    script = tmp_path / "example.py"
+    paths = f"paths = {sorted(map(str, (ROOT / 'samples').glob('*.mp4')))}\n"  # what the example calls its own
+    script.write_text(paths + block.replace("127.0.0.1:8001", triton_server.url), encoding="utf-8")
+    done = subprocess.run([sys.executable, script], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "flat" in done.stdout
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

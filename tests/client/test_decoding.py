@@ -1,6 +1,9 @@
 """Decoding in processes: what a bad file costs, and that it costs only itself."""
 
 import errno
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -92,7 +95,7 @@ def test_a_worker_that_dies_while_idle_is_replaced_unnoticed(decoder: ProcessDec
 
 
 def test_a_worker_that_never_starts_is_not_waited_for_forever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "serve", reader_doubles.hang)
+    monkeypatch.setattr(_worker, "_PROGRAM", "import time; time.sleep(3600)")
     monkeypatch.setattr(_worker, "START_TIMEOUT_S", 0.1)
     with ProcessDecoder(1) as decoder, pytest.raises(VideoError, match="no decoder process could be started"):
         decoder.decode("a.mp4", num_frames=4, size_px=32)
@@ -112,6 +115,45 @@ def test_a_worker_that_cannot_be_replaced_yet_is_replaced_later(
             with pytest.raises(VideoError, match=r"started \(Resource temporarily unavailable\)$"):
                 decoder.decode(clip_path, num_frames=4, size_px=32)
     decoder.decode(clip_path, num_frames=4, size_px=32)
+
+
+@pytest.mark.parametrize("way", ["file", "stdin"])
+def test_script_needs_no_guard_and_runs_once(clip_path: Path, tmp_path: Path, way: str) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from reelkind.client import ProcessDecoder\n"
+        "print('begins')\n"
+        "with ProcessDecoder(2) as decoder:\n"
+        f"    print(decoder.decode({str(clip_path)!r}, num_frames=4, size_px=8).clip.frames.shape)\n"
+    )
+    command = [sys.executable, str(script)] if way == "file" else [sys.executable]
+    with script.open() as source:
+        done = subprocess.run(command, stdin=source, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    assert done.stdout == "begins\n(4, 8, 8, 3)\n"
+
+
+def test_worker_ends_with_a_process_that_closed_nothing(clip_path: Path) -> None:
+    script = (
+        "import threading, time\n"
+        "from client import reader_doubles\n"
+        "from reelkind.client import ProcessDecoder, decoding\n"
+        "decoding.read_clip = reader_doubles.hang\n"
+        "decoder = ProcessDecoder(1)\n"
+        "wanted = {'num_frames': 4, 'size_px': 8}\n"
+        "threading.Thread(target=decoder.decode, args=['a.mp4'], kwargs=wanted, daemon=True).start()\n"
+        "(worker,) = decoder._workers\n"
+        "while not worker._ready:\n"
+        "    time.sleep(0.01)\n"
+        "print(worker._process.pid)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.stderr == ""
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(done.stdout), 0)
 
 
 def test_files_share_the_workers_there_are(clip_path: Path) -> None:
