@@ -39,6 +39,11 @@ def _version(package: str) -> str | None:
 
 
 def _revision() -> str:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+    """The commit, with ``-dirty`` where anything but the results of measurements differs from it."""
+    commit, changes = _git("rev-parse", "--short", "HEAD"), _git("status", "--porcelain", "--", ":/", ":!results")
+    return commit + ("-dirty" if changes else "") if commit else "unknown"
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()

@@ -111,12 +111,6 @@ def borders(clips: Sequence[tuple[str, Path]], minutes: float, scratch: Path) ->
         }
         for i, ((label, clip), single) in enumerate(zip(clips, alone, strict=True))
     ]
-    found = [segment.end_ms for segment in timeline.segments[:-1]]
-    errors_s = [
-        round(min(abs(border - (i + 1) * segment_s * 1000) for border in found) / 1000, 2)
-        for i, (a, b) in enumerate(pairwise(alone))
-        if a != b  # no border is to be found between clips that the model takes for the same
-    ]
     settled = resident[len(resident) // 20 :]
     return {
         "minutes": minutes,
@@ -126,7 +120,7 @@ def borders(clips: Sequence[tuple[str, Path]], minutes: float, scratch: Path) ->
         "right_in_timeline_where_right_alone": sum(
             part["in_timeline"] == part["class"] == part["alone"] for part in parts
         ),
-        "border_errors_s": errors_s,
+        "border_errors_s": border_errors_s([segment.end_ms for segment in timeline.segments[:-1]], alone, segment_s),
         "num_segments": len(timeline.segments),
         "resident_mb": {
             "first": round(resident[0], 1),
@@ -135,6 +129,20 @@ def borders(clips: Sequence[tuple[str, Path]], minutes: float, scratch: Path) ->
         },
         "wall_s": round(wall_s, 1),
     }
+
+
+def border_errors_s(found_ms: Sequence[int], labels: Sequence[str | None], segment_s: float) -> list[float | None]:
+    """How far each border of a made video is from the nearest that was found; None if none was.
+
+    Args:
+        found_ms: borders that were found.
+        labels: what the model says of each clip alone: between two of the same there is no border to be found.
+        segment_s: how long each clip lasts.
+    """
+    real_ms = [(i + 1) * segment_s * 1000 for i, (a, b) in enumerate(pairwise(labels)) if a != b]
+    if not found_ms:
+        return [None] * len(real_ms)
+    return [round(min(abs(found - real) for found in found_ms) / 1000, 2) for real in real_ms]
 
 
 def overlap(clips: Sequence[tuple[str, Path]], minutes: float, rounds: int, scratch: Path) -> dict[str, object]:

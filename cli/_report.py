@@ -7,19 +7,16 @@ import csv
 import json
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import TracebackType
 from typing import Any, Protocol
 
 from reelkind.client import Failure, Prediction, ServerInfo
 
 from ._inputs import Input
+from ._printing import Bar
 
 Answer = Prediction | Failure
 
 BAR_CELLS = 10
-BAR_DELAY_S = 1.0  # shorter work needs no progress bar
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 UNTRAINED = " (untrained)"
 UNSURE = "?"  # in the place of a label
@@ -36,12 +33,9 @@ class Report(Protocol):
 
 
 def make(args: argparse.Namespace, inputs: Any, info: ServerInfo) -> Report:
-    """The report asked for; says on stderr which members are untrained."""
-    if info.model.untrained:
-        names = ", ".join(info.model.untrained)
-        print(f"reelkind: of random weights, UNTRAINED: {names}; labels mean nothing", file=sys.stderr)
+    """The report asked for."""
     if args.jsonl:
-        return JsonLines(args.attention)
+        return JsonLines(attention=args.attention, embedding=args.embedding)
     if args.csv:
         return Csv(info)
     return Table(inputs if isinstance(inputs, list) else None, args.top_k, info)
@@ -50,8 +44,8 @@ def make(args: argparse.Namespace, inputs: Any, info: ServerInfo) -> Report:
 class JsonLines:
     """One object a video; ``label`` is null where there is no answer (``error``) or no certain one (``reason``)."""
 
-    def __init__(self, attention: bool) -> None:
-        self._attention = attention
+    def __init__(self, *, attention: bool, embedding: bool) -> None:
+        self._long = {"attention": attention, "embedding": embedding}
 
     def add(self, answer: Answer) -> None:
         if isinstance(answer, Failure):
@@ -59,7 +53,7 @@ class JsonLines:
             raw = dict.fromkeys(keys)
             raw.update(path=answer.path, error=why_none(answer))
         else:
-            raw = {**answer.to_dict(attention=self._attention), "error": None}
+            raw = {**answer.to_dict(**self._long), "error": None}
         print(json.dumps(raw), flush=True)  # ASCII, so that any file name survives
 
 
@@ -124,6 +118,13 @@ class Table:
         print(f"{path:{self._width}}  {label:{self._label_width}}  {rest}", flush=True)
 
 
+def warn_untrained(info: ServerInfo) -> None:
+    """Say on stderr, before any result, which members are untrained."""
+    if info.model.untrained:
+        names = ", ".join(info.model.untrained)
+        print(f"reelkind: of random weights, UNTRAINED: {names}; labels mean nothing", file=sys.stderr)
+
+
 def why_none(failure: Failure) -> str:
     """Why, without the path, which has a column of its own."""
     return str(getattr(failure.error, "reason", failure.error))
@@ -146,37 +147,13 @@ def bar(share: float) -> str:
     return ("█" * full + (_EIGHTHS[eighths] if full < BAR_CELLS else "")).ljust(BAR_CELLS)
 
 
-class Progress:
-    """A bar on stderr, only on a terminal and only when the work takes longer than a second."""
+class Progress(Bar):
+    """How many videos are done."""
 
     def __init__(self, total: int | None, *, shown: bool) -> None:
-        self._bar: Any = None
-        if shown and sys.stderr.isatty() and total != 1:
-            from tqdm import tqdm
-
-            self._bar = tqdm(
-                total=total, unit="video", delay=BAR_DELAY_S, leave=False, file=sys.stderr, dynamic_ncols=True
-            )
+        super().__init__(shown=shown and total != 1, total=total, unit="video")
 
     def advance(self) -> None:
         """One video more is done."""
         if self._bar is not None:
             self._bar.update()
-
-    @contextmanager
-    def hidden(self) -> Iterator[None]:
-        """Take the bar away while a line is printed: both may share the terminal."""
-        if self._bar is None:
-            yield
-            return
-        with self._bar.external_write_mode(file=sys.stdout):
-            yield
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.close()

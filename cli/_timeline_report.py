@@ -9,14 +9,13 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from types import TracebackType
 from typing import Any, Protocol
 
 from reelkind.client import Failure, Segment, Timeline, Window
 from reelkind.core.taxonomy import CLASSES
 
-from ._report import BAR_DELAY_S, UNSURE, UNTRAINED, bar, printable, why_none
+from ._printing import Bar
+from ._report import UNSURE, UNTRAINED, bar, printable, why_none
 
 Event = Window | Segment | Timeline
 
@@ -63,25 +62,39 @@ class JsonLines:
 
 
 class Csv:
-    """A header, then one row a segment; a row without label and with ``error`` for what could not be read."""
+    """A header, then a row an event, named as in ``JsonLines``: segments, then their video; or what went wrong.
+
+    The row of a video has its whole time, the label that fills most of it, ``mixed``, and who answered.
+    """
 
     def __init__(self) -> None:
-        self._writer = csv.writer(sys.stdout, lineterminator="\n")
-        self._writer.writerow(["path", "start_ms", "end_ms", "label", "confidence", *CLASSES, "error"])
+        columns = ["path", "event", "start_ms", "end_ms", "label", "confidence", *CLASSES, "mixed", "error"]
+        columns += ["ensemble", "members", "untrained"]
+        self._writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+        self._writer.writeheader()
 
     def add(self, path: str, event: Event) -> None:
         if isinstance(event, Segment):
-            scores = [f"{event.scores[name]:.6f}" for name in CLASSES]
-            times = [event.start_ms, event.end_ms]
-            self._row([path, *times, event.label or "", f"{event.confidence:.6f}", *scores, ""])
-        elif isinstance(event, Timeline) and event.error is not None:
-            self._row([path, event.duration_ms, "", "", "", *[""] * len(CLASSES), event.error.reason])
+            self._row(path, "segment", start_ms=event.start_ms, end_ms=event.end_ms, **_judgement(event))
+        elif isinstance(event, Timeline):
+            self._row(
+                path,
+                "timeline",
+                start_ms=0,
+                end_ms=event.duration_ms,
+                **_judgement(event),
+                mixed=str(event.mixed).lower(),
+                error="" if event.error is None else event.error.reason,
+                ensemble=event.model.ensemble,
+                members="+".join(event.model.members),
+                untrained="+".join(event.model.untrained),
+            )
 
     def fail(self, failure: Failure) -> None:
-        self._row([failure.path, "", "", "", "", *[""] * len(CLASSES), why_none(failure)])
+        self._row(failure.path, "failure", error=why_none(failure))
 
-    def _row(self, row: list[Any]) -> None:
-        self._writer.writerow(row)
+    def _row(self, path: str, event: str, **values: Any) -> None:
+        self._writer.writerow({"path": path, "event": event, **values})
         sys.stdout.flush()
 
 
@@ -111,6 +124,12 @@ class Table:
         if found.error is not None:
             yield f"  {printable(found.error.reason)}"
         yield ""
+
+
+def _judgement(event: Segment | Timeline) -> dict[str, str]:
+    """Columns of what a stretch of time shows."""
+    scores = {name: f"{score:.6f}" for name, score in event.scores.items()}
+    return {"label": event.label or "", "confidence": f"{event.confidence:.6f}", **scores}
 
 
 def strip(timeline: Timeline, width: int, *, coloured: bool) -> str:
@@ -151,45 +170,19 @@ def _coloured() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")  # no-color.org
 
 
-class Progress:
-    """A bar on stderr of the time decoded, only on a terminal and only when the work takes longer than a second."""
+class Progress(Bar):
+    """How much of a video's time is decoded."""
 
     def __init__(self, path: str, *, shown: bool) -> None:
-        self._bar: Any = None
-        if shown and sys.stderr.isatty():
-            from tqdm import tqdm
-
-            form = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}]"
-            self._bar = tqdm(
-                desc=printable(os.path.basename(path)),  # noqa: PTH119
-                total=1,
-                bar_format=form,
-                delay=BAR_DELAY_S,
-                leave=False,
-                file=sys.stderr,
-                dynamic_ncols=True,
-            )
+        super().__init__(
+            shown=shown,
+            desc=printable(os.path.basename(path)),  # noqa: PTH119
+            total=1,
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}]",
+        )
 
     def at(self, position_ms: int, duration_ms: int) -> None:
         """So much is decoded."""
         if self._bar is not None:
             self._bar.total = max(position_ms, duration_ms) / 1000
             self._bar.update(position_ms / 1000 - self._bar.n)
-
-    @contextmanager
-    def hidden(self) -> Iterator[None]:
-        """Take the bar away while lines are printed: both may share the terminal."""
-        if self._bar is None:
-            yield
-            return
-        with self._bar.external_write_mode(file=sys.stdout):
-            yield
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.close()

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from . import _connecting
+from . import _connecting, _printing
 from ._arguments import positive
 
 if TYPE_CHECKING:
@@ -39,11 +39,12 @@ def add_parser(subparsers: Any) -> None:
         metavar="PATH",
         help="video, picture or features file; folder, searched to any depth for videos; - for stdin",
     )
-    shape = parser.add_mutually_exclusive_group()
-    shape.add_argument("--jsonl", action="store_true", help="one JSON object a video")
-    shape.add_argument("--csv", action="store_true", help="a header, then one row a video")
+    _printing.add_shape(parser, jsonl="one JSON object a video", csv="a header, then one row a video")
     parser.add_argument("--top-k", type=positive, default=1, metavar="N", help="show the N likeliest classes (table)")
     parser.add_argument("--attention", action="store_true", help="add each frame's weight and time (--jsonl)")
+    parser.add_argument(
+        "--embedding", action="store_true", help="add the embedding, for search and clustering (--jsonl)"
+    )
     _connecting.add_arguments(parser)
     _connecting.add_abstaining(parser)
     _connecting.add_decoding(parser)
@@ -51,7 +52,7 @@ def add_parser(subparsers: Any) -> None:
         "--cache", action="store_true", help="keep features of videos, and start from them where they are known"
     )
     parser.add_argument("--cache-dir", metavar="DIR", help="... in this folder (default: the user's cache)")
-    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+    _printing.add_progress(parser)
     parser.set_defaults(run=run)
 
 
@@ -61,14 +62,16 @@ def run(args: argparse.Namespace) -> int:
 
     from . import _inputs, _report
 
-    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
+    _printing.take_any_name()
     items = _inputs.expand(args.paths, sys.stdin)
     # A list is needed for the table's width and the bar's total; one from a pipe may be endless.
     inputs: Iterable[_inputs.Input] = items if _inputs.STDIN in args.paths else list(items)
     with ExitStack() as stack:
         needs = (classify_name, features_name, classify_features_name)
         client = _connecting.connect(args, stack, _connecting.decoder(args, stack), needs=needs, cache=_cache(args))
-        report = _report.make(args, inputs, client.server_info())
+        info = client.server_info()
+        _report.warn_untrained(info)
+        report = _report.make(args, inputs, info)
         return _print_all(report, _answers(client, inputs, args.jobs), inputs, args)
 
 

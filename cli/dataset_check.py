@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -49,7 +48,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--bundle", type=Path, help="whose backbone looks for wrong labels (default: the packaged one)")
     parser.add_argument("--strict", action="store_true", help="exit status 1 if something is found for the first time")
     parser.add_argument("--fresh", action="store_true", help="look at every file again, not only at changed ones")
-    parser.add_argument("--cache", type=Path, default=_default_cache(), help="what was seen (default: %(default)s)")
+    parser.add_argument("--cache", type=Path, help="file of what was seen (default: in the user's cache)")
     parser.add_argument("--jobs", type=positive, metavar="N", help="files decoded side by side (default: one a CPU)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
@@ -61,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     from reelkind.client import ProcessDecoder
     from reelkind.core.bundle import load, weights_hash
     from reelkind.core.clips import FRAME_SIZE_PX
+    from reelkind.core.user_cache import user_cache
     from reelkind.training.data import read_manifest
     from reelkind.training.datasets.checking import find_all
     from reelkind.training.datasets.exclusions import read_exclusions
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     recipe = f"{size_px}:" + ("" if bundle is None else weights_hash(bundle))
     with ExitStack() as stack:
         embed = None if bundle is None else _embedder(bundle)
-        cache = stack.enter_context(InspectionCache(args.cache, recipe))
+        cache = stack.enter_context(InspectionCache(args.cache or user_cache("inspections.sqlite"), recipe))
         decoder = stack.enter_context(ProcessDecoder(args.jobs))
         samples = [sample for found in listed.values() for sample in found]
         paths = list(dict.fromkeys(sample.path for sample in samples))
@@ -94,11 +94,6 @@ def run(args: argparse.Namespace) -> int:
         verdicts = _write(listed, targets, findings, read)
     print(json.dumps(_as_json(verdicts, len(paths)), indent=2) if args.json else _table(verdicts, len(paths)))
     return 1 if args.strict and any(verdict.is_new for verdict in verdicts) else 0
-
-
-def _default_cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "reelkind" / "inspections.sqlite"
 
 
 def _targets(manifests: Sequence[Path], out: Path | None) -> dict[Path, Path]:

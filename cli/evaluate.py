@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,21 +64,19 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--json", action="store_true", help="the whole report on stdout, not only its table")
     parser.add_argument(
-        "--cache", type=Path, default=default_cache(), metavar="FOLDER", help="answers and damaged copies are kept here"
+        "--cache",
+        type=Path,
+        metavar="FOLDER",
+        help="answers and damaged copies are kept here (default: in the user's cache)",
     )
     parser.add_argument("--workers", type=positive, metavar="N", help="processes that decode (default: one a CPU)")
     parser.set_defaults(run=run)
 
 
-def default_cache() -> Path:
-    """Where answers and damaged copies are kept unless ``--cache`` says otherwise."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "reelkind" / "evaluation"
-
-
 def run(args: argparse.Namespace) -> int:
     """Measure, write the report, print its table."""
     from reelkind.core.bundle import load
+    from reelkind.core.user_cache import user_cache
     from reelkind.training.evaluation.report import headlines
 
     from ._evaluating import evaluate
@@ -92,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
     for bundle in bundles:
         if not bundle.trained:
             print(f"reelkind: bundle {bundle.name!r} has random weights: its answers mean nothing", file=sys.stderr)
+    args.cache = args.cache or user_cache("evaluation")
     report = evaluate(bundles, args)
     pictures = _write(report, bundles, args)
     if args.record:

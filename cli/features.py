@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import _connecting
+from . import _connecting, _printing
 from ._arguments import frames_per_second
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _add_extract(commands: Any) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace features files made from something else")
     _connecting.add_arguments(parser)
     _connecting.add_decoding(parser)
-    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+    _printing.add_progress(parser)
     parser.set_defaults(run=run_extract)
 
 
@@ -83,7 +83,7 @@ def run_extract(args: argparse.Namespace) -> int:
     from . import _inputs
     from ._report import Progress
 
-    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
+    _printing.take_any_name()
     pairs = _with_targets(_inputs.expand(args.paths, sys.stdin), args.out)
     args.out.mkdir(parents=True, exist_ok=True)
     num_failed = 0
@@ -154,15 +154,16 @@ def _extract(client: Client, recipe: Recipe, args: argparse.Namespace, item: Inp
 
 def _what_differs(target: Path, path: str, recipe: Recipe) -> str | None:
     """Why a file that is there is not what would be written, or None."""
+    from reelkind.client._source import source_of
     from reelkind.core import features_files
-    from reelkind.core.features import FeaturesError, Source
+    from reelkind.core.features import FeaturesError
 
     way_out = "name another folder, or --overwrite it"
     try:
         found = features_files.load(target)
     except FeaturesError as error:
         return f"{error} ({way_out})"
-    if found.source.sha256 != Source.of(path).sha256:
+    if found.source.sha256 != source_of(path).sha256:
         return f"{target} is there already, made from another video called {found.source.name}: {way_out}"
     if found.recipe != recipe:
         return f"{target} is there already, made from this video in another way: {way_out}"

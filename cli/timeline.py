@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import _connecting
+from . import _connecting, _printing
 from ._arguments import frames_per_second
 
 if TYPE_CHECKING:
@@ -44,11 +44,11 @@ def add_parser(subparsers: Any) -> None:
         metavar="PATH",
         help="video file, or features file made with a rate; folder, searched to any depth for videos; - for stdin",
     )
-    shape = parser.add_mutually_exclusive_group()
-    shape.add_argument(
-        "--jsonl", action="store_true", help="a JSON object a segment, and one a video, as they are final"
+    _printing.add_shape(
+        parser,
+        jsonl="a JSON object a segment, and one a video, as they are final",
+        csv="a header, then one row a segment and one a video",
     )
-    shape.add_argument("--csv", action="store_true", help="a header, then one row a segment")
     parser.add_argument("--windows", action="store_true", help="a JSON object a window too (--jsonl)")
     parser.add_argument("--embeddings", action="store_true", help="windows with their embeddings (--jsonl)")
     parser.add_argument("--plot", type=_svg, metavar="FILE.svg", help="draw the timelines of all videos")
@@ -61,23 +61,25 @@ def add_parser(subparsers: Any) -> None:
     _connecting.add_arguments(parser)
     _connecting.add_abstaining(parser)
     _connecting.add_decoding(parser)
-    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+    _printing.add_progress(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Make the timelines of everything named; see the description of the command."""
-    from reelkind.core.specs import classify_features_name, features_name
+    from reelkind.core.specs import classify_features_name, classify_name, features_name
 
-    from . import _inputs, _timeline_plot, _timeline_report
+    from . import _inputs, _report, _timeline_plot, _timeline_report
 
-    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
+    _printing.take_any_name()
     args.jobs = args.jobs or 1  # one file at a time, whose decoder works beside the server
     timelines: list[Timeline] = []
     num_videos = num_failed = 0
     with ExitStack() as stack:
         decoder = _connecting.decoder(args, stack)
-        client = _connecting.connect(args, stack, decoder, needs=(features_name, classify_features_name))
+        needs = (classify_name, features_name, classify_features_name)
+        client = _connecting.connect(args, stack, decoder, needs=needs)
+        _report.warn_untrained(client.server_info())
         report = _timeline_report.make(args)
         for item in _inputs.expand(args.paths, sys.stdin):
             num_videos += 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,17 +35,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder that holds the sources' folders")
     parser.add_argument("--out", type=Path, default=None, help="the bundle's folder; bundles/NAME if not given")
-    parser.add_argument("--cache", type=Path, default=default_cache(), help="folder for activations and checkpoints")
+    parser.add_argument(
+        "--cache", type=Path, help="folder for activations and checkpoints (default: in the user's cache)"
+    )
     parser.add_argument("--fresh", action="store_true", help="train anew what an interrupted run has done already")
     parser.add_argument("--overwrite", action="store_true", help="replace a bundle that is in the folder already")
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON instead of a summary")
     parser.set_defaults(run=run)
-
-
-def default_cache() -> Path:
-    """Where activations are kept unless ``--cache`` says otherwise."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "reelkind" / "activations"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -65,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _run_recipe(args: argparse.Namespace) -> int:
     from reelkind.core.bundle import MANIFEST_NAME
+    from reelkind.core.user_cache import user_cache
     from reelkind.training import distributed, recipe
     from reelkind.training.config import load_config
     from reelkind.training.errors import ConfigError
@@ -73,7 +69,8 @@ def _run_recipe(args: argparse.Namespace) -> int:
     out = args.out or Path("bundles") / config.name
     if (out / MANIFEST_NAME).exists() and not args.overwrite:
         raise ConfigError(f"{out} holds a bundle already: choose another --out, or --overwrite it")
-    bundle = recipe.run(config, data=args.data, out=out, cache=args.cache, fresh=args.fresh)
+    cache = args.cache or user_cache("activations")
+    bundle = recipe.run(config, data=args.data, out=out, cache=cache, fresh=args.fresh)
     if distributed.is_main():
         print(_as_json(bundle, out) if args.json else _summary(bundle, out))
     return EXIT_OK

@@ -21,7 +21,8 @@ from ._cache import FeatureCache
 from ._handshake import ServerInfo
 from ._in_memory import Data
 from ._prediction import Failure, Prediction
-from ._session import Choice, Session, StrPath
+from ._session import Choice, Session
+from ._source import StrPath, check_several
 from ._stream import Progress
 from ._timeline import Event, Timeline
 from .decoding import Decoder
@@ -69,11 +70,11 @@ class AsyncClient:
 
     async def is_ready(self) -> bool:
         """As ``Client.is_ready``."""
-        return await self._session.is_ready()
+        return await self._session.is_ready(classify_name(*self._session.choose()))
 
     async def wait_until_ready(self, timeout_s: float = 60.0) -> None:
         """As ``Client.wait_until_ready``."""
-        await self._session.wait_until_ready(timeout_s)
+        await self._session.wait_until_ready(classify_name(*self._session.choose()), timeout_s)
 
     async def classify(self, path: StrPath, *, member: str | None = None, tta: str | None = None) -> Prediction:
         """As ``Client.classify``; decoding does not block the event loop."""
@@ -109,7 +110,7 @@ class AsyncClient:
         """As ``Client.extract_features``."""
         choice = self._session.choose(member, tta)
         if rate is None:
-            return await _features.extract_clip(self._session, path, choice)
+            return await _features.extract_clip(self._session, self._cache, path, choice)
         return await _stream.extract_stream(self._session, path, choice, rate, progress, _spawn)
 
     async def features_recipe(
@@ -155,6 +156,7 @@ class AsyncClient:
         tta: str | None = None,
     ) -> AsyncIterator[Prediction | Failure]:
         """As ``Client.classify_many``."""
+        check_several(paths)
         limit = self._session.in_flight(concurrency)
         choice = self._session.choose(member, tta)
         await self._session.check(choice)  # a wrong address is one error, not one a file

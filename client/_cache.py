@@ -7,12 +7,16 @@ import json
 import logging
 import os
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from reelkind.core import features_files as files
 from reelkind.core.features import Features, FeaturesError, Recipe, Source
+from reelkind.core.user_cache import user_cache
 from reelkind.core.whole_files import PART_SUFFIX, write_whole
+
+from ._errors import InvalidOption
 
 logger = logging.getLogger(__name__)
 
@@ -41,37 +45,45 @@ class FeatureCache:
     """Makes the second classification of a file nearly free: its features are read, not computed.
 
     Entries are found by the contents of the video, never by its name, and by everything else that features depend on;
-    damaged ones are dropped. Any number of processes and threads may share a folder. A cache that cannot be written
-    is as good as none: that is logged, and the work goes on.
+    damaged ones are dropped. Any number of processes and threads may share a folder. A cache that cannot be read or
+    written is as good as none: that is logged once, and the work goes on.
 
     Args:
         folder: made if it is not there; by default the user's cache folder.
         max_bytes: what is kept, least recently used features going first; each process that writes may exceed it by a
             64th.
+
+    Raises:
+        InvalidOption: if ``max_bytes`` is below 0.
+        NoHomeError: if no folder is named and the user has no home.
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None, *, max_bytes: int = MAX_BYTES) -> None:
         if max_bytes < 0:
-            raise ValueError(f"max_bytes must be at least 0, got {max_bytes}")
-        self.folder = default_folder() if folder is None else Path(folder)
+            raise InvalidOption(f"max_bytes must be at least 0, got {max_bytes}")
+        self.folder = user_cache("features") if folder is None else Path(folder)
         self.max_bytes = max_bytes
         self._unmeasured = max_bytes  # bytes written since the folder was measured; the first write measures
         self._lock = threading.Lock()
+        self._complained = False
 
     def get(self, source: Source, recipe: Recipe) -> Features | None:
         """The features of a video, or None if they are not there; an entry that is used is kept longer."""
         path = self._path(source, recipe)
         try:
-            os.utime(path)
+            data = path.read_bytes()
         except FileNotFoundError:
             return None
-        except OSError as error:  # who may read but not write still may read
-            logger.debug("feature cache: %s: %s", path, error.strerror)
+        except OSError as error:
+            self._complain("read", path, error)
+            return None
+        with suppress(OSError):  # who may read but not write still may read
+            os.utime(path)
         try:
-            found = files.load(path)
+            found = files.from_bytes(data)
         except FeaturesError as error:
-            logger.warning("feature cache: dropped an entry: %s", error)
-            _remove(path)
+            logger.warning("feature cache: dropped an entry: %s: %s", path, error)
+            self._remove(path)
             return None
         return found if (found.source.sha256, found.recipe) == (source.sha256, recipe) else None
 
@@ -86,7 +98,7 @@ class FeatureCache:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, data)
         except OSError as error:
-            logger.warning("feature cache: cannot write %s: %s", path, error.strerror)
+            self._complain("write", path, error)
             return
         with self._lock:
             self._unmeasured += len(data)
@@ -100,11 +112,8 @@ class FeatureCache:
         return CacheInfo(self.folder, len(entries), sum(size for _, size, _ in entries), self.max_bytes)
 
     def clear(self) -> int:
-        """Remove every entry; return how many there were. Other files in the folder stay."""
-        entries = self._entries()
-        for _, _, path in entries:
-            _remove(path)
-        return len(entries)
+        """Remove every entry; return how many were removed. Other files in the folder stay."""
+        return sum([self._remove(path) for _, _, path in self._entries()])
 
     def _path(self, source: Source, recipe: Recipe) -> Path:
         made_of = {"video": source.sha256, "format_version": files.FORMAT_VERSION, **recipe.describe()}
@@ -129,17 +138,19 @@ class FeatureCache:
         for _, size, path in entries:
             if excess <= 0:
                 return
-            _remove(path)
+            self._remove(path)
             excess -= size
 
+    def _remove(self, path: Path) -> bool:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            self._complain("remove", path, error)
+            return False
+        return True
 
-def default_folder() -> Path:
-    """``$XDG_CACHE_HOME/reelkind/features``, by default below ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "reelkind" / "features"
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        logger.warning("feature cache: cannot remove %s: %s", path, error.strerror)
+    def _complain(self, what: str, path: Path, error: OSError) -> None:
+        """Say once what is wrong with the folder: it is likely to be wrong for every entry."""
+        level = logging.DEBUG if self._complained else logging.WARNING
+        self._complained = True
+        logger.log(level, "feature cache: cannot %s %s: %s", what, path, error.strerror)

@@ -19,7 +19,8 @@ from ._cache import FeatureCache
 from ._handshake import ServerInfo
 from ._in_memory import Data
 from ._prediction import Failure, Prediction
-from ._session import Choice, Session, StrPath
+from ._session import Choice, Session
+from ._source import StrPath, check_several
 from ._stream import IN_FLIGHT, Progress
 from ._threads import Threads, iterate, run_many
 from ._timeline import Event, Timeline
@@ -50,7 +51,8 @@ class Client:
         abstain: whether to give no label below the confidence that the server names, or below this one.
         shared_memory: whether a server on this machine gets the frames through shared memory: about a third of the
             CPU time; where it cannot, they go by the wire.
-        cache: features of files seen before: classifying such a file again, even as another one, costs next to nothing.
+        cache: features of files seen before: classifying such a file again, even under another name, costs next to
+            nothing. Clips only; for timelines, extract features with a rate.
 
     Raises:
         InvalidOption: if one of these is of no use.
@@ -98,7 +100,7 @@ class Client:
 
     def is_ready(self) -> bool:
         """Whether the server says that it can answer; one whose model just crashed still says so."""
-        return finish(self._session.is_ready())
+        return finish(self._session.is_ready(classify_name(*self._session.choose())))
 
     def wait_until_ready(self, timeout_s: float = 60.0) -> None:
         """Wait for a server that is being started.
@@ -107,7 +109,7 @@ class Client:
             ServerUnavailable: if it is not ready by then.
             ClientError: if waiting cannot help, as with a wrong certificate.
         """
-        finish(self._session.wait_until_ready(timeout_s))
+        finish(self._session.wait_until_ready(classify_name(*self._session.choose()), timeout_s))
 
     def classify(self, path: StrPath, *, member: str | None = None, tta: str | None = None) -> Prediction:
         """Decode a file and classify it, or classify the features in a ``.features.safetensors`` file.
@@ -175,7 +177,7 @@ class Client:
         """
         choice = self._session.choose(member, tta)
         if rate is None:
-            return finish(_features.extract_clip(self._session, path, choice))
+            return finish(_features.extract_clip(self._session, self._cache, path, choice))
         with Threads(IN_FLIGHT) as spawn:
             return finish(_stream.extract_stream(self._session, path, choice, rate, progress, spawn))
 
@@ -252,8 +254,9 @@ class Client:
             tta: see the class.
 
         Raises:
-            ClientError: before the first answer, if there is no server to ask.
+            ClientError: before the first answer, if there is no server to ask, or ``paths`` is a single one.
         """
+        check_several(paths)
         limit = self._session.in_flight(concurrency)
         choice = self._session.choose(member, tta)
         finish(self._session.check(choice))  # a wrong address is one error, not one a file

@@ -20,7 +20,8 @@ from ._errors import ContractMismatch, ServerFailed
 from ._handshake import ServerInfo
 from ._in_memory import Data, as_file
 from ._prediction import ModelInfo, Prediction
-from ._session import Choice, Session, StrPath
+from ._session import Choice, Session
+from ._source import StrPath, source_of, stamp, unchanged
 from ._transport import Array
 
 if TYPE_CHECKING:
@@ -64,22 +65,30 @@ async def classify_bytes(
     if cache is None:
         return await session.classify_bytes(data, choice, name)
     with ExitStack() as stack:
-        path = await session.transport.offload(stack.enter_context, as_file(data))
+        path = await session.transport.offload(stack.enter_context, as_file(data, name))
         try:
             return replace(await classify_cached(session, cache, path, choice), path=name)
         except VideoError as error:
             raise VideoError(name, error.reason) from None
 
 
-async def extract_clip(session: Session, path: StrPath, choice: Choice) -> Features:
-    """Decode a file and have its features computed.
+async def extract_clip(session: Session, cache: FeatureCache | None, path: StrPath, choice: Choice) -> Features:
+    """Decode a file and have its features computed, if they are not in the cache.
 
     Raises:
-        VideoError: if the file cannot be read as video.
+        VideoError: if the file cannot be read as video, or is changed meanwhile.
         ClientError: if the server does not answer.
     """
-    source = await session.transport.offload(source_of, path)
-    features, _ = await _extract(session, path, source, choice)
+    with unchanged(path):
+        source = await session.transport.offload(source_of, path)
+        if cache is not None:
+            recipe = recipe_of(await session.info(specs.features_name(*choice), fresh=True))
+            found = await session.transport.offload(cache.get, source, recipe)
+            if found is not None:
+                return replace(found, source=source)  # the same contents may have had another name
+        features, _ = await _extract(session, path, source, choice)
+    if cache is not None:
+        await session.transport.offload(cache.put, features)
     return features
 
 
@@ -117,7 +126,7 @@ async def classify_cached(session: Session, cache: FeatureCache, path: StrPath, 
 
 async def _classify_cached(session: Session, cache: FeatureCache, path: StrPath, choice: Choice) -> Prediction:
     started = time.perf_counter()
-    stamp = _stamp(path)
+    before = stamp(path)
     source = await session.transport.offload(source_of, path)
     info = await session.info(specs.features_name(*choice))
     views, called = info.model.views, os.fspath(path)
@@ -126,27 +135,11 @@ async def _classify_cached(session: Session, cache: FeatureCache, path: StrPath,
         read_ms = (time.perf_counter() - started) * 1000
         return replace(await _classify(session, found, views, choice, called, read_ms), from_cache=True)
     features, decode_ms = await _extract(session, path, source, choice)
-    if _stamp(path) == stamp:  # else these may not be the features of what was hashed
+    if stamp(path) == before:  # else these may not be the features of what was hashed
         await session.transport.offload(cache.put, features)
     answer = await _classify(session, features, views, choice, called)
     total_ms = (time.perf_counter() - started) * 1000
     return replace(answer, timings_ms={"decode": decode_ms, "infer": total_ms - decode_ms, "total": total_ms})
-
-
-def source_of(path: StrPath) -> Source:
-    """A file's name, hash and size.
-
-    Raises:
-        VideoError: if it cannot be read, in the words of the decoder.
-    """
-    if not os.path.isfile(path):  # noqa: PTH113 (pathlib refuses null bytes)
-        from reelkind.core.container import open_file
-
-        open_file(path).close()  # says what it is instead
-    try:
-        return Source.of(path)
-    except (OSError, ValueError) as error:
-        raise VideoError(path, f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def check_unchanged(before: ModelInfo, after: ModelInfo) -> None:
@@ -204,11 +197,3 @@ async def _classify(
     if answer.model.weights != features.recipe.weights:
         raise ContractMismatch(f"{called}: made with other weights than those behind {model!r}: try again")
     return replace(answer, model=replace(answer.model, views=views))
-
-
-def _stamp(path: StrPath) -> tuple[int, int, int] | None:
-    try:
-        status = os.stat(path)  # noqa: PTH116 (pathlib refuses null bytes)
-    except (OSError, ValueError):
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns

@@ -122,10 +122,15 @@ class AsyncGrpc(_Grpc, Looping):
 
     def __init__(self, address: Address, headers: dict[str, str], tls: Tls | None) -> None:
         try:
-            asyncio.get_running_loop()
+            self._loop = asyncio.get_running_loop()
         except RuntimeError:
             raise InvalidOption("make an AsyncClient where it is used: inside a running event loop") from None
         super().__init__(address, headers, tls)
+
+    async def _call(self, method: Callable[..., Any], timeout_s: float, **arguments: Any) -> Any:
+        if asyncio.get_running_loop() is not self._loop:
+            raise InvalidOption("this AsyncClient was made in another event loop: make one for each asyncio.run()")
+        return await super()._call(method, timeout_s, **arguments)
 
 
 def _inputs(inputs: Mapping[str, Array], region: str | None) -> list[triton.InferInput]:

@@ -89,7 +89,7 @@ class _Http(Waiting):
             answer = json.loads(body[:head])
             found = read_tensors(answer["outputs"], body[head:])
             version = str(answer.get("model_version", ""))
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise self._damaged("its tensors", error) from error
         missing = set(outputs) - set(found)
         if missing:
@@ -117,7 +117,7 @@ class _Http(Waiting):
         _, body = await self._send(method, path, timeout_s, request)
         try:
             return json.loads(body) if body else None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self._damaged("its answer", error) from error
 
     async def _send(
@@ -169,6 +169,8 @@ class _Http(Waiting):
         while chunk := response.read1(READ_BYTES):
             received += chunk
             _limit(connection, deadline)
+        if _is_cut_off(response, received):
+            raise http.client.IncompleteRead(bytes(received), response.length)
         response.close()  # else the connection takes no further request
         head = int(response.getheader(JSON_LENGTH) or len(received))
         with self._lock:
@@ -207,6 +209,8 @@ class _Http(Waiting):
             if isinstance(error, ConnectionResetError | BrokenPipeError) and self._context is not None:
                 said += ": perhaps it asks for a certificate"
             return from_status("UNAVAILABLE", said, self._url)
+        if isinstance(error, http.client.IncompleteRead):
+            return from_status("UNAVAILABLE", "the connection was lost in the midst of an answer", self._url)
         if isinstance(error, http.client.HTTPException):
             return from_status("UNIMPLEMENTED", "this is no HTTP port: leave out http:// for gRPC", self._url)
         return ServerFailed(f"the request to {self._url} failed: {type(error).__name__}: {error}")
@@ -237,9 +241,16 @@ def _limit(connection: http.client.HTTPConnection, deadline: float) -> None:
         connection.sock.settimeout(remaining_s)
 
 
+def _is_cut_off(response: http.client.HTTPResponse, received: bytearray) -> bool:
+    """Whether the connection ended before the answer, which the library says of chunks only."""
+    if response.length is None:  # in chunks, or to the end of the connection: of a cut head nothing follows
+        return not (received or response.chunked)
+    return response.length > 0
+
+
 def _said(body: bytes) -> str | None:
     """What Triton says of an error; None if it was not Triton."""
     try:
         return str(json.loads(body)["error"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None

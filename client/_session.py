@@ -1,12 +1,10 @@
-"""What both clients do, written once: handshakes, retries, requests, files to predictions."""
+"""What both clients do, written once: videos, frames and features to predictions."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,51 +12,30 @@ import numpy.typing as npt
 from reelkind.core import specs, tensors
 
 from . import _handshake, _wire
-from ._address import Address, Tls, check_headers, parse_url, tls_for
-from ._errors import (
-    ClientError,
-    InvalidOption,
-    ModelUnavailable,
-    RequestTimeout,
-    ServerBusy,
-    ServerUnavailable,
-)
-from ._grpc import AsyncGrpc, BlockingGrpc
+from ._address import Tls
+from ._connection import Connection
+from ._errors import InvalidOption
 from ._handshake import ServerInfo
-from ._http import AsyncHttp, BlockingHttp
 from ._in_memory import Data, decode_data
 from ._prediction import Prediction
-from ._retry import Patience
-from ._shared_memory import Regions
-from ._transport import Array, Transport
+from ._source import StrPath
+from ._transport import Array
 from ._wire import Threshold
 from .decoding import Decoded, Decoder, InlineDecoder
 
 DEFAULT_URL = "127.0.0.1:8001"  # Triton's gRPC port
 TIMEOUT_S = 30.0  # one call with its retries; sixteen frames on a busy laptop take two seconds
 RETRY_S = 20.0  # a crashed model is back within five seconds, a restarted server within fifteen
-PROBE_TIMEOUT_S = 5.0  # liveness and handshake carry no frames
-READY_PAUSE_S = 0.25
-INFO_AGE_S = 5.0  # a server may get other weights while it runs; asking costs a millisecond
-PASSING = (ServerUnavailable, ServerBusy, ModelUnavailable, RequestTimeout)  # of a server that is being started
 BYTES_NAME = "<bytes>"
 
-StrPath = str | os.PathLike[str]
 Choice = tuple[str | None, str]
 """Group of members and test-time augmentation: arguments of the names in ``core.specs``."""
 
-T = TypeVar("T")
 
-
-class Session:
-    """One connection and what was agreed on it; arguments as those of ``Client``.
-
-    Args:
-        blocking: whether its coroutines are for ``finish`` or for an event loop.
+class Session(Connection):
+    """A connection, and what its user wants: who answers, how files are decoded, when to give no label.
 
     Attributes:
-        url: of the server.
-        transport: how it is reached; also waits and works for whoever builds on the session.
         decoder: turns files into frames.
     """
 
@@ -77,20 +54,19 @@ class Session:
         abstain: bool | float,
         shared_memory: bool,
     ) -> None:
-        address = parse_url(url)
-        self.url = url
         self.decoder: Decoder = InlineDecoder() if decoder is None else decoder
         self._member, self._tta = member, tta
         self.choose()  # what no model is called is said at once
         self._abstain = _check_abstain(abstain)
-        self._timeout_s, self._retry_s = timeout_s, retry_s
-        open_it = partial(_open_transport, address, check_headers(headers or {}), tls_for(address, tls))
-        self.transport: Transport = open_it(blocking=blocking)
-        usable = shared_memory and address.is_local
-        self._regions = Regions(self.transport, partial(open_it, blocking=True), usable=usable)
-        self._connected = False
-        self._infos: dict[str, tuple[float, ServerInfo]] = {}  # with the time of asking
-        self._versions: dict[str, str] = {}  # of the models that have answered
+        super().__init__(
+            url,
+            blocking=blocking,
+            timeout_s=timeout_s,
+            retry_s=retry_s,
+            headers=headers,
+            tls=tls,
+            shared_memory=shared_memory,
+        )
 
     def choose(self, member: str | None = None, tta: str | None = None) -> Choice:
         """What a call wants, else what the client was made for: group of members and test-time augmentation."""
@@ -100,60 +76,6 @@ class Session:
         if wanted not in specs.TTA:
             raise InvalidOption(f"there is no test-time augmentation {wanted!r}, only {', '.join(specs.TTA)}")
         return group, wanted
-
-    async def info(self, model: str, *, fresh: bool = False) -> ServerInfo:
-        """The handshake of one model.
-
-        Args:
-            model: its name on the server.
-            fresh: whether to ask again, even if that was done less than ``INFO_AGE_S`` ago.
-
-        Raises:
-            ClientError: if the server does not answer, lacks the model, or speaks another contract.
-        """
-        asked, known = self._infos.get(model, (0.0, None))
-        if known is not None and not fresh:
-            if time.monotonic() - asked < INFO_AGE_S:
-                return known
-            try:
-                return await self._ask_info(model, min(self._timeout_s, PROBE_TIMEOUT_S))
-            except PASSING:
-                self._infos[model] = time.monotonic(), known  # a server that hangs is not asked with every call
-                return known  # whoever has something to send will wait for it to come back, or say that it does not
-        ask = partial(self._ask_info, model)
-        try:
-            return await self._patiently(ask, min(self._timeout_s, PROBE_TIMEOUT_S), known=known is not None)
-        except ModelUnavailable as error:
-            if error.status != "NOT_FOUND":
-                raise
-            raise ModelUnavailable(
-                f"the server at {self.url} has no model {model!r}: ask for another member, or serve that one's bundle "
-                "(`reelkind serve --bundle DIR`, several for an ensemble)",
-                error.status,
-            ) from error
-
-    async def request(
-        self, model: str, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None
-    ) -> dict[str, Array]:
-        """Send tensors to any model of ours and wait for others: limits, shared memory, retries, deadline.
-
-        Args:
-            model: its name on the server, see ``core.specs``.
-            inputs: by name, with the types and shapes of ``ServerInfo.inputs``.
-            outputs: names of those wanted; by default all.
-
-        Raises:
-            ClientError: if it cannot be sent or is not answered.
-        """
-        info = await self.info(model)
-        checked = _wire.check_request(inputs, info, self.transport.max_request_bytes)
-        names = info.outputs if outputs is None else outputs
-        async with self._regions.lend(checked) as loan:
-            reply = await self._patiently(partial(loan.infer, model, names), self._timeout_s, known=True)
-        if self._versions.get(model) != reply.version:
-            self._versions[model] = reply.version
-            self._infos.pop(model, None)  # other weights, for all we know, than the handshake told of
-        return reply.tensors
 
     async def predict(
         self,
@@ -229,71 +151,17 @@ class Session:
             )
         return Threshold(info.abstain_below)
 
-    async def is_ready(self) -> bool:
-        try:
-            return await self.transport.is_ready(specs.classify_name(*self.choose()), PROBE_TIMEOUT_S)
-        except ClientError:
-            return False
-
-    async def wait_until_ready(self, timeout_s: float) -> None:
-        model = specs.classify_name(*self.choose())
-        deadline = time.monotonic() + timeout_s
-        while True:
-            said = ""
-            try:
-                if await self.transport.is_ready(model, PROBE_TIMEOUT_S):
-                    return
-            except PASSING as error:
-                said = f": {error}"
-            if time.monotonic() > deadline:
-                raise ServerUnavailable(f"{model!r} at {self.url} is not ready after {timeout_s:g} s{said}")
-            await self.transport.sleep(READY_PAUSE_S)
-
     def in_flight(self, concurrency: int | None) -> int:
         """Files worked on at once: enough that decoding and inference overlap, few enough for any memory."""
         if concurrency is not None and concurrency < 1:
             raise InvalidOption(f"concurrency must be at least 1, got {concurrency}")
         return concurrency or self.decoder.num_workers + 2
 
-    async def close(self) -> None:
-        await self._regions.close()
-        await self.transport.close()
-
-    async def _ask_info(self, model: str, timeout_s: float) -> ServerInfo:
-        info = _handshake.read_config(await self.transport.config(model, timeout_s), self.url)
-        self._infos[model] = time.monotonic(), info
-        return info
-
     async def _classify_decoded(self, decoded: Decoded, model: str, path: str) -> Prediction:
         clip = decoded.clip
         inputs = {tensors.FRAMES.name: clip.frames[None]}
         (found,) = await self.predict(model, inputs, path=path, times_ms=clip.times_ms, decode_ms=decoded.decode_ms)
         return found
-
-    async def _patiently(self, attempt: Callable[[float], Awaitable[T]], timeout_s: float, *, known: bool) -> T:
-        """Repeat what fails for a passing reason; ``known`` says whether the model has been there before."""
-        patience = Patience(timeout_s, self._retry_s)
-        while True:
-            remaining_s = patience.remaining_s()
-            try:
-                result = await attempt(remaining_s)
-            except ClientError as error:
-                connected = known if isinstance(error, ModelUnavailable) else self._connected
-                pause_s = patience.pause_s(error, connected=connected)
-                if pause_s is None:
-                    if isinstance(error, ServerUnavailable):
-                        self._connected = False  # gone: the next call need not wait for it as long
-                    raise
-            else:
-                self._connected = True
-                return result
-            await self.transport.sleep(pause_s)
-
-
-def _open_transport(address: Address, headers: dict[str, str], tls: Tls | None, *, blocking: bool) -> Transport:
-    if address.scheme == "grpc":
-        return BlockingGrpc(address, headers, tls) if blocking else AsyncGrpc(address, headers, tls)
-    return BlockingHttp(address, headers, tls) if blocking else AsyncHttp(address, headers, tls)
 
 
 def _check_abstain(abstain: bool | float) -> bool | float:

@@ -70,11 +70,12 @@ class Regions:
     def __init__(self, transport: Transport, reopen: Callable[[], Transport], *, usable: bool) -> None:
         self._transport, self._reopen = transport, reopen
         self._usable = usable
+        self._closed = False
         self._idle: list[_Region] = []
         self._stale: list[_Region] = []  # freed, but the server may still be reading them
         self._lock = threading.Lock()
-        # Also for a client nobody closes.
-        self._finalizer = weakref.finalize(self, _abandon, reopen, self._idle, self._stale, os.getpid())
+        # For a client nobody closes, and for what closing has left.
+        weakref.finalize(self, _abandon, reopen, self._idle, self._stale, os.getpid())
 
     @asynccontextmanager
     async def lend(self, inputs: Mapping[str, Array]) -> AsyncIterator[Loan]:
@@ -100,13 +101,12 @@ class Regions:
         """Free all regions; those lent are freed as they come back."""
         self.stop("the client is closed")
         with self._lock:
-            if self._finalizer.detach() is None:
-                return
-            stale = [*self._stale, *self._idle]
+            self._closed = True
             for region in self._idle:
                 region.free()
+            self._stale += self._idle
             self._idle.clear()
-        await _forget(self._transport, stale, TIMEOUT_S)
+        await self._forget_stale(TIMEOUT_S)
 
     def _take(self, num_bytes: int) -> _Region | None:
         with self._lock:
@@ -132,14 +132,24 @@ class Regions:
             else:
                 region.free()
                 self._stale.append(region)
-            stale = list(self._stale)
-            self._stale.clear()
-        if self._finalizer.alive:
-            await _forget(self._transport, stale, wait_s=0)
+        if not self._closed:
+            await self._forget_stale(wait_s=0)
+        else:  # nor is the connection open: the call was cancelled, and the server is letting go of the region
+            await self._transport.offload(_forget_anew, self._reopen, self._take_stale())
+
+    async def _forget_stale(self, wait_s: float) -> None:
+        stale = self._take_stale()
+        try:
+            await _forget(self._transport, stale, wait_s)
+        finally:  # cancelled or not: what is left is for the next time, at last for the finalizer
             with self._lock:
                 self._stale += stale
-        else:  # nor is the connection: the call was cancelled, and the server is letting go of the region
-            await self._transport.offload(_forget_anew, self._reopen, stale)
+
+    def _take_stale(self) -> list[_Region]:
+        with self._lock:
+            taken = list(self._stale)
+            self._stale.clear()
+        return taken
 
 
 class Loan:

@@ -29,10 +29,11 @@ from reelkind.core.timeline import FilledWindow, Windows, default_rate
 from reelkind.core.video import MAX_RATE, MIN_RATE, Chunk, exact_rate
 
 from ._errors import InvalidOption
-from ._features import check_finite, check_unchanged, recipe_of, source_of
+from ._features import check_finite, check_unchanged, recipe_of
 from ._handshake import ServerInfo
 from ._prediction import Prediction
-from ._session import Choice, Session, StrPath
+from ._session import Choice, Session
+from ._source import StrPath, source_of, unchanged
 from ._timeline import Assembly, Event, Segment, Window
 
 IN_FLIGHT = 4  # chunks; enough for two backbone instances to be busy while others are on their way
@@ -81,13 +82,14 @@ async def extract_stream(
     """A file's features at ``rate`` frames a second.
 
     Raises:
-        VideoError: if the file cannot be read to its end.
+        VideoError: if the file cannot be read to its end, or is changed meanwhile.
         ClientError: if the server does not answer.
     """
     info = await session.info(specs.features_name(*choice), fresh=True)
-    source = await session.transport.offload(source_of, path)
-    async with aclosing(_pieces(session, path, info, _check_rate(rate), spawn, progress)) as found:
-        pieces = [piece async for piece in found]
+    with unchanged(path):
+        source = await session.transport.offload(source_of, path)
+        async with aclosing(_pieces(session, path, info, _check_rate(rate), spawn, progress)) as found:
+            pieces = [piece async for piece in found]
     check_unchanged(info.model, (await session.info(info.model.ensemble, fresh=True)).model)
     arrays = {
         member: np.concatenate([piece.features[tensor_name(member)] for piece in pieces], axis=1)

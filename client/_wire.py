@@ -76,11 +76,14 @@ def check_times(times_ms: npt.ArrayLike | None, num_frames: int) -> npt.NDArray[
     """Times as int64 [T].
 
     Raises:
-        RequestRejected: if they are not those of ``num_frames`` frames.
+        RequestRejected: if they are no numbers, or not those of ``num_frames`` frames.
     """
     if times_ms is None:
         return None
-    times = np.asarray(times_ms, np.int64)
+    try:
+        times = np.asarray(times_ms, np.int64)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise RequestRejected(f"times_ms are no whole numbers of milliseconds: {error}") from None
     if times.shape != (num_frames,):
         raise RequestRejected(
             f"times_ms has shape {list(times.shape)}, required is one time for each of the {num_frames} frames"

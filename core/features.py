@@ -115,7 +115,7 @@ class Features:
         """
         found = self.recipe
         if found.kind != wanted.kind:
-            use = "classify the video itself" if wanted.kind == CLIP else "extract again with a rate"
+            use = "classify the video itself" if wanted.kind == CLIP else "extract again with a rate (--rate)"
             raise FeaturesError(f"features of a {found.kind}, needed are those of a {wanted.kind}: {use}", called)
         members = list(zip(found.members, found.weights, strict=True))
         if members != list(zip(wanted.members, wanted.weights, strict=True)):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import statistics
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from reelkind.core.tensors import TensorSpec
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 RAW_CONTRACT, AUGMENTATION = ROOT / "docs" / "raw_contract.md", ROOT / "docs" / "tta.md"
+FEATURES = ROOT / "docs" / "features.md"
 MEASURED = ROOT / "benchmarks" / "results"
 MEMBERS = ("lite", "lite2")
 
@@ -149,24 +151,24 @@ def serving() -> str:
     alone, crowd = (company["shared memory"][callers] for callers in ("1", "8"))
     batches = crowd["models"][f"backbone_{company['bundle']}"]
     right, parts = borders["right_in_timeline_where_right_alone"], borders["right_alone"]
-    memory = borders["resident_mb"]
+    memory, ratio = borders["resident_mb"], overlap["timeline_to_slower_half"]
+    decoding, inference = (statistics.median(overlap["seconds"][f"{half} alone"]) for half in ("decoding", "inference"))
     rows = [
         (
             "a file classified again, from the cache of features",
             f"**{features['from_cache']['median']:.0f} times** as fast as the first time "
-            f"(least of {len(features['files'])} files: {features['from_cache']['least']:.0f})",
+            f"(least of {len(features['files'])} files: {features['from_cache']['least']:.1f})",
         ),
         (
             f"timeline of {borders['minutes']:.0f} minutes, {len(borders['parts'])} known segments",
             f"{right} of the {parts} segments right that are right as single clips; borders off by at most "
-            f"{max(borders['border_errors_s']):.0f} s; {borders['wall_s']:.0f} s; the client's memory within "
-            f"{memory['most'] - memory['least']:.0f} MB",
+            f"{max(borders['border_errors_s']):.0f} s; {borders['wall_s']:.0f} s; the client's memory "
+            f"{memory['first']:.0f} MB at first, then {memory['least']:.0f} .. {memory['most']:.0f} MB",
         ),
         (
             f"timeline of {overlap['minutes']:.0f} minutes, decoder and server on a core each",
-            f"**{overlap['timeline_to_slower_half']['median']:.2f}** of the slower of decoding alone "
-            f"({max(overlap['seconds']['decoding alone']):.0f} s) and inference alone "
-            f"({max(overlap['seconds']['inference alone']):.0f} s)",
+            f"**{ratio['median']:.2f}** of the slower of decoding alone ({decoding:.0f} s) and inference alone "
+            f"({inference:.0f} s), {_rounds(ratio['rounds'])}",
         ),
         (
             "8 callers at once, against one",
@@ -178,12 +180,38 @@ def serving() -> str:
     return _table((f"`{company['bundle']}` served on {company['machine']['cores']} cores", "measured"), rows)
 
 
+def _rounds(ratios: list[float]) -> str:
+    if len(ratios) == 1:
+        return "one round"
+    return f"median of {len(ratios)} rounds ({min(ratios):.2f} .. {max(ratios):.2f})"
+
+
 def augmentation() -> str:
     """Gain and cost of test-time augmentation, as last measured."""
     from reelkind.benchmarks.tta import table
 
     report = _measured("tta")
     return table(report["gain"], report["cost"])
+
+
+def neighbours() -> str:
+    """What a video's nearest neighbour has in common with it."""
+    found = _measured("neighbours")
+    rows = []
+    for name, gallery in found["among"].items():
+        place = f"{name} ({gallery['num_clips']})"
+        for kind in ("embedding", "mean of the features"):
+            shares = [_share(gallery[kind][what]) for what in ("class", "subcategory")]
+            rows.append((f"`{found['members'][0]}`, {kind}", place, *shares))
+        chances = [f"{gallery['by_chance'][what]:.2f}" for what in ("class", "subcategory")]
+        rows.append(("any clip", place, *chances))
+    asked = f"{found['num_asked']} validation clips of {found['num_works']} works"
+    return _table((asked, "nearest among", "same class (95 %)", "same subcategory (95 %)"), rows)
+
+
+def _share(found: Mapping[str, Any]) -> str:
+    low, high = found["interval_95"]
+    return f"{found['share']:.2f} ({low:.2f} .. {high:.2f})"
 
 
 def _measured(name: str) -> Any:
@@ -234,6 +262,7 @@ SECTIONS: dict[Path, dict[str, Callable[[], str]]] = {
     },
     RAW_CONTRACT: {"tensors": all_tensors, "models": models, "limits": limits},
     AUGMENTATION: {"augmentation": augmentation},
+    FEATURES: {"neighbours": neighbours},
 }
 
 

@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from reelkind.core.user_cache import user_cache
+
 from .errors import ServingError
 
 REQUIREMENTS = Path(__file__).with_name("server-constraints.txt")
@@ -82,8 +84,7 @@ def server_env_folder(python_version: str) -> Path:
     chosen = os.environ.get(ENV_VARIABLE)
     if chosen:
         return Path(chosen).expanduser().absolute()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "reelkind" / f"server-{pins_hash(python_version)}"
+    return user_cache(f"server-{pins_hash(python_version)}")
 
 
 def find_server_env() -> ServerEnvironment | None:

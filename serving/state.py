@@ -9,10 +9,13 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+from reelkind.core.errors import ReelkindError
+from reelkind.core.user_cache import NoHomeError, user_cache
 
 from . import processes
 from .errors import ServingError
@@ -32,7 +35,7 @@ class RunningServer:
         url: ``host:port`` of gRPC.
         repository: its models.
         key: opens the restricted APIs; empty where they are open, as in a container of one's own.
-        bundles: member -> folder it was made from; empty if unknown.
+        folders: member -> where bundles of it lie that were served, the latest first; empty if unknown.
         certificate, tls_key, client_ca: paths of its ``Tls``, empty where there is none.
         pid, start_ticks: the process that looks after it; 0 if unknown.
     """
@@ -40,7 +43,7 @@ class RunningServer:
     url: str
     repository: str
     key: str = ""
-    bundles: Mapping[str, str] | None = None
+    folders: Mapping[str, Sequence[str]] | None = None
     certificate: str = ""
     tls_key: str = ""
     client_ca: str = ""
@@ -68,7 +71,7 @@ def announced(server: TritonServer, bundles: Mapping[str, Path]) -> Iterator[Non
         url=server.url,
         repository=str(server.repository),
         key=server.key,
-        bundles={name: str(folder.absolute()) for name, folder in bundles.items()},
+        folders={name: [str(folder.absolute())] for name, folder in bundles.items()},
         certificate=str(tls.certificate.absolute()) if tls else "",
         tls_key=str(tls.key.absolute()) if tls else "",
         client_ca=str(tls.client_ca.absolute()) if tls and tls.client_ca else "",
@@ -77,7 +80,7 @@ def announced(server: TritonServer, bundles: Mapping[str, Path]) -> Iterator[Non
     )
     try:
         path = _write(running)
-    except ServingError as error:
+    except ReelkindError as error:  # NoHomeError, too
         logger.warning("`reelkind promote` will not find this server: %s", error)
         yield
         return
@@ -94,7 +97,7 @@ def find_running(url: str) -> RunningServer | None:
         return None
     try:
         running = RunningServer(**json.loads(_path(int(port)).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, NoHomeError):
         return None
     process = processes.read(running.pid)
     alive = process is not None and process.alive and process.start_ticks == running.start_ticks
@@ -102,9 +105,11 @@ def find_running(url: str) -> RunningServer | None:
 
 
 def remember_bundle(running: RunningServer, member: str, folder: Path) -> None:
-    """Say that a member is served from another folder now."""
+    """Say that a member is served from another folder now; a rollback makes one of the earlier ones right again."""
     if running.pid:
-        _write(replace(running, bundles={**(running.bundles or {}), member: str(folder.absolute())}))
+        folders, latest = running.folders or {}, str(folder.absolute())
+        earlier = [known for known in folders.get(member, ()) if known != latest]
+        _write(replace(running, folders={**folders, member: [latest, *earlier]}))
 
 
 def _write(running: RunningServer) -> Path:
@@ -126,5 +131,4 @@ def _write(running: RunningServer) -> Path:
 
 def _path(grpc_port: int) -> Path:
     # Not in $XDG_RUNTIME_DIR: services and cron jobs have none, their owner's shell has.
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "reelkind" / "servers" / f"server-{grpc_port}.json"
+    return user_cache("servers", f"server-{grpc_port}.json")

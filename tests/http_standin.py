@@ -45,6 +45,7 @@ class HttpStandin:
         standin: makes the answers.
         failures: (status, body) for the next inference requests, one each; a body of None closes the connection.
         damage: what is made of each answer: (JSON, bytes) to both.
+        cut_off: how many of the next answers end in their middle.
         connections: how many were opened.
     """
 
@@ -52,6 +53,7 @@ class HttpStandin:
         self.standin = StandinServer()
         self.failures: deque[tuple[int, bytes | None]] = deque()
         self.damage = lambda answer, data: (answer, data)
+        self.cut_off = 0
         self.connections = 0
         self._server = _Server(("127.0.0.1", 0), _handler(self))
         if context is not None:
@@ -145,6 +147,10 @@ def _handler(server: HttpStandin) -> type[BaseHTTPRequestHandler]:
             for name, value in {**(headers or {}), "Content-Length": str(len(body))}.items():
                 self.send_header(name, value)
             self.end_headers()
+            if server.cut_off:
+                server.cut_off -= 1
+                self.close_connection = True
+                body = body[: len(body) // 2]
             self.wfile.write(body)
 
     return Handler

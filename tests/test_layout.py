@@ -18,7 +18,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "serving": ({"core"}, {"onnxruntime"}),  # the runner, which executes inside the server's own environment
     "training": ({"core"}, {"torch", "torchvision", "sklearn", "matplotlib"}),
     "export": ({"core", "training"}, HEAVY),
-    "benchmarks": ({"core", "client", "serving", "export", "cli"}, HEAVY),
+    "benchmarks": ({"core", "client", "serving", "export", "training", "cli"}, HEAVY),
     "cli": ({"core", "client", "serving", "export", "training", "bundles"}, set()),
 }
 

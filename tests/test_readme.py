@@ -47,7 +47,7 @@ def test_command_exists(command: str) -> None:
     elif Path(program).name == "reelkind":
         build_parser().parse_args(arguments)
     else:
-        raise AssertionError(f"what is {program}?")
+        assert (program, arguments) == ("source", [".venv/bin/activate"])
 
 
 @pytest.mark.triton
@@ -63,5 +63,6 @@ def test_example_runs_as_a_script(block: str, triton_server: TritonServer, tmp_p
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_local_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8")):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"

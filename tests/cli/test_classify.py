@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from http_standin import HttpStandin
 from PIL import Image
-from standin import StandinServer, expected_probabilities
+from standin import EMBEDDING_DIM, StandinServer, expected_probabilities
 from videos import bars, write_video
 
 from reelkind import bundles
@@ -73,6 +73,15 @@ def test_attention_is_added_on_request(standin: StandinServer, clip_path: Path, 
     answer = json.loads(capsys.readouterr().out)
     assert answer["attention"] == [0.25] * 4
     assert answer["times_ms"] == [240, 720, 1240, 1720]
+
+
+def test_the_embedding_is_added_on_request(
+    standin: StandinServer, clip_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert run(clip_path, "--url", standin.url, "--jsonl", "--embedding") == 0
+    raw = json.loads(capsys.readouterr().out)
+    assert raw["embedding"] == [1.0] * EMBEDDING_DIM
+    assert "attention" not in raw
 
 
 def test_answers_keep_the_order_and_number_of_the_arguments(
@@ -426,7 +435,7 @@ def test_a_terminal_gets_a_bar_that_leaves_nothing_behind(
 ) -> None:
     shown = Terminal()
     monkeypatch.setattr(sys, "stderr", shown)
-    monkeypatch.setattr("reelkind.cli._report.BAR_DELAY_S", 0)
+    monkeypatch.setattr("reelkind.cli._printing.BAR_DELAY_S", 0)
     assert run("--url", standin.url, "--jsonl", *options, *[clip_path] * 5) == 0
     assert len(capsys.readouterr().out.splitlines()) == 5
     assert ("5/5" in shown.getvalue() or "4/5" in shown.getvalue()) == (not options)

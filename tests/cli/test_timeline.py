@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import os
+import shutil
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
@@ -100,15 +102,25 @@ def test_windows_and_their_embeddings_are_told_on_request(video: Path, capsys: p
     assert (window["event"], window["embedding"]) == ("window", [1.0] * 6)
 
 
-def test_csv_has_a_row_a_segment_and_one_for_what_went_wrong(
-    video: Path, cut_off: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_csv_has_a_row_a_segment_and_one_a_video(video: Path, cut_off: Path, capsys: pytest.CaptureFixture) -> None:
     assert run("timeline", "--rate", 2, "--csv", video, cut_off, "nope,.mp4") == 1
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    assert [row["label"] for row in rows] == ["animation", "natural", "gaming", "", ""]
-    assert (rows[0]["start_ms"], rows[0]["end_ms"]) == ("0", "12000")
-    assert "cut off" in rows[3]["error"]
-    assert (rows[4]["path"], rows[4]["error"]) == ("nope,.mp4", "no such file")
+    assert [(row["event"], row["label"]) for row in rows] == [
+        ("segment", "animation"),
+        ("segment", "natural"),
+        ("timeline", "animation"),
+        ("segment", "gaming"),
+        ("timeline", "gaming"),
+        ("failure", ""),
+    ]
+    assert [(row["start_ms"], row["end_ms"]) for row in rows[:3]] == [
+        ("0", "12000"),
+        ("12000", "20000"),
+        ("0", "20000"),
+    ]
+    assert [(row["mixed"], row["members"]) for row in rows[1:3]] == [("", ""), ("true", "lite")]
+    assert (rows[4]["mixed"], "cut off" in rows[4]["error"]) == ("false", True)
+    assert (rows[5]["path"], rows[5]["error"]) == ("nope,.mp4", "no such file")
 
 
 def test_one_that_fails_does_not_end_the_others(
@@ -127,9 +139,25 @@ def test_one_that_fails_does_not_end_the_others(
 def test_an_untrained_model_is_labelled(standin: StandinServer, video: Path, capsys: pytest.CaptureFixture) -> None:
     standin.parameters["untrained"] = "lite"
     assert run("timeline", video) == 0
-    assert "(untrained)" in capsys.readouterr().out
+    captured = capsys.readouterr()
+    assert "(untrained)" in captured.out
+    assert captured.err == "reelkind: of random weights, UNTRAINED: lite; labels mean nothing\n"
     assert run("timeline", "--jsonl", video) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["model"]["untrained"] == ["lite"]
+    assert run("timeline", "--csv", video) == 0
+    captured = capsys.readouterr()
+    assert list(csv.DictReader(io.StringIO(captured.out)))[-1]["untrained"] == "lite"
+    assert "UNTRAINED: lite" in captured.err
+
+
+def test_the_warning_comes_before_the_first_result(
+    standin: StandinServer, video: Path, capsys: pytest.CaptureFixture
+) -> None:
+    standin.parameters["untrained"] = "lite"
+    assert run("timeline", video.parent / "none.mp4") == 1
+    captured = capsys.readouterr()
+    assert "no such file" in captured.out
+    assert "UNTRAINED: lite" in captured.err
 
 
 def test_the_plot_has_a_rectangle_a_segment(video: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -178,7 +206,8 @@ def test_stream_features_have_a_timeline(video: Path, tmp_path: Path, capsys: py
     path = capsys.readouterr().out.strip()
     assert run("timeline", "--csv", path) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    assert [(row["label"], row["end_ms"]) for row in rows] == [("animation", "12000"), ("natural", "20000")]
+    segments = [(row["label"], row["end_ms"]) for row in rows if row["event"] == "segment"]
+    assert segments == [("animation", "12000"), ("natural", "20000")]
     assert run("classify", path) == 1
     assert "features of a stream" in capsys.readouterr().out
 
@@ -201,6 +230,18 @@ def test_features_made_from_something_else_are_never_overwritten_silently(
     assert path.read_bytes() == before
     assert run("features", "extract", video, "--out", tmp_path, "--overwrite") == 0
     assert path.read_bytes() != before
+
+
+def test_a_pipe_in_the_place_of_a_known_video_is_not_waited_for(
+    video: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path = tmp_path / "film.mp4"
+    shutil.copy(video, path)
+    assert run("features", "extract", path, "--out", tmp_path / "out") == 0
+    path.unlink()
+    os.mkfifo(path)
+    assert run("features", "extract", path, "--out", tmp_path / "out") == 1
+    assert "is a pipe, socket or device: save the video to a file first" in capsys.readouterr().err
 
 
 def test_failures_are_told_one_by_one_and_the_others_go_on(

@@ -96,6 +96,18 @@ def test_outside_an_event_loop_it_says_where_it_belongs() -> None:
         AsyncClient("127.0.0.1:8001")
 
 
+def test_in_another_event_loop_it_says_where_it_belongs(standin: StandinServer, clip_path: Path) -> None:
+    clients = []
+
+    async def ask() -> None:
+        clients.append(AsyncClient(standin.url))
+        await clients[0].classify(clip_path)
+
+    asyncio.run(ask())
+    with pytest.raises(InvalidOption, match=r"another event loop: make one for each asyncio\.run\(\)"):
+        asyncio.run(clients[0].classify(clip_path))
+
+
 def test_closing_ends_calls_under_way_but_not_whoever_awaits_them(standin: StandinServer) -> None:
     standin.hold.clear()
 
@@ -159,3 +171,13 @@ def test_leaving_early_cancels_the_rest(standin: StandinServer, clip_path: Path)
 
     asyncio.run(ask())
     assert len(standin.requests) < 10
+
+
+def test_one_path_is_not_taken_for_a_row_of_letters(standin: StandinServer) -> None:
+    async def ask() -> None:
+        async with AsyncClient(standin.url) as client:
+            async for _ in client.classify_many("film.mp4"):
+                pass
+
+    with pytest.raises(InvalidOption, match=r"several paths, got 'film\.mp4'"):
+        asyncio.run(ask())

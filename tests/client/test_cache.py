@@ -12,8 +12,7 @@ import pytest
 from standin import StandinServer
 from videos import write_video
 
-from reelkind.client import Client, FeatureCache, InlineDecoder
-from reelkind.client._cache import default_folder
+from reelkind.client import Client, FeatureCache, InlineDecoder, InvalidOption, Prediction
 from reelkind.core import features
 from reelkind.core import features_files as files
 from reelkind.core.features import CLIP, Features, Recipe, Source
@@ -157,6 +156,32 @@ def test_a_folder_that_cannot_be_written_is_as_good_as_none(tmp_path: Path, capl
     assert cache.get(made().source, RECIPE) is None
 
 
+def test_a_folder_of_no_use_is_said_once_and_every_answer_is_given(
+    standin: StandinServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    videos = [write_video(tmp_path / f"{length}.mp4", length) for length in (5, 10, 15)]
+    with (
+        caplog.at_level(logging.WARNING),
+        Client(standin.url, cache=FeatureCache(tmp_path / "file" / "cache")) as client,
+    ):
+        assert all(isinstance(answer, Prediction) for answer in client.classify_many([*videos, *videos]))
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert str(tmp_path / "file" / "cache") in caplog.text
+
+
+def test_an_entry_that_cannot_be_read_is_no_entry(cache: FeatureCache, caplog: pytest.LogCaptureFixture) -> None:
+    cache.put(made())
+    (entry,) = cache.folder.glob("*/*")
+    entry.unlink()
+    entry.mkdir()  # reading it fails, even for those whom no permission stops
+    with caplog.at_level(logging.WARNING):
+        assert cache.get(made().source, RECIPE) is None
+    assert "cannot read" in caplog.text
+    assert entry.exists()
+    assert cache.clear() == 0
+
+
 def test_clearing_removes_entries_and_nothing_else(cache: FeatureCache) -> None:
     cache.put(made(0))
     cache.put(made(1))
@@ -172,14 +197,14 @@ def test_clearing_removes_entries_and_nothing_else(cache: FeatureCache) -> None:
 
 def test_the_default_folder_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert default_folder() == Path("/somewhere/reelkind/features")
+    assert FeatureCache().folder == Path("/somewhere/reelkind/features")
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/someone")
     assert FeatureCache().folder == Path("/home/someone/.cache/reelkind/features")
 
 
 def test_a_limit_is_a_number_of_bytes(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="max_bytes must be at least 0, got -1"):
+    with pytest.raises(InvalidOption, match="max_bytes must be at least 0, got -1"):
         FeatureCache(tmp_path, max_bytes=-1)
 
 
@@ -207,6 +232,22 @@ def test_a_hit_sends_features_to_the_head_and_nothing_else(
         standin.asked.clear()
         assert client.classify(clip_path).from_cache
     assert standin.asked == ["classify_features"]
+
+
+def test_features_come_out_of_the_cache_and_go_into_it(
+    standin: StandinServer, cache: FeatureCache, clip_path: Path
+) -> None:
+    copy = clip_path.with_name("copy.mp4")
+    copy.write_bytes(clip_path.read_bytes())
+    with Client(standin.url, cache=cache) as client:
+        made = client.extract_features(clip_path)
+        standin.asked.clear()
+        found = client.extract_features(copy)
+        assert standin.asked == []
+        assert client.classify(clip_path).from_cache
+        assert client.extract_features(clip_path, rate=2).recipe.kind == "stream"
+    assert (found.source.name, found.source.sha256) == ("copy.mp4", made.source.sha256)
+    np.testing.assert_array_equal(found.arrays["lite"], made.arrays["lite"])
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_kept(

@@ -134,8 +134,8 @@ def test_a_server_that_comes_back_is_found_again(standin: StandinServer) -> None
 def test_a_server_that_is_away_while_the_handshake_grows_old_is_waited_for(
     standin: StandinServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reelkind.client._session.INFO_AGE_S", 0)
-    monkeypatch.setattr("reelkind.client._session.PROBE_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("reelkind.client._connection.INFO_AGE_S", 0)
+    monkeypatch.setattr("reelkind.client._connection.PROBE_TIMEOUT_S", 0.3)
     with Client(standin.url) as client:
         client.classify_frames(FRAMES)
         standin.stop()
@@ -290,7 +290,7 @@ def test_other_weights_are_noticed_while_the_client_lives(
         before = client.server_info()
         standin.parameters["weights"] = "1" * 64
         assert client.server_info() is before, "asked once, not with every request"
-        monkeypatch.setattr("reelkind.client._session.INFO_AGE_S", 0)
+        monkeypatch.setattr("reelkind.client._connection.INFO_AGE_S", 0)
         assert client.server_info().model.weights == ("1" * 64,)
 
 
@@ -422,3 +422,40 @@ def test_many_without_a_server_is_one_error(standin: StandinServer, clip_path: P
 def test_concurrency_below_one_is_refused(standin: StandinServer) -> None:
     with Client(standin.url) as client, pytest.raises(InvalidOption, match="concurrency must be at least 1"):
         client.classify_many([], concurrency=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"timeout_s": 0}, r"^timeout_s must be above 0 and at most 86400 \(a day\), got 0$"),
+        ({"timeout_s": float("inf")}, "got inf"),
+        ({"timeout_s": float("nan")}, "got nan"),
+        ({"retry_s": -1}, r"^retry_s must be from 0 \(never again\) to 86400 \(a day\), got -1$"),
+        ({"retry_s": float("nan")}, "got nan"),
+    ],
+    ids=["no-time", "for-ever", "no-number", "before-now", "no-number-again"],
+)
+def test_durations_of_no_use_are_refused_before_anything_is_sent(options: dict, message: str) -> None:
+    with pytest.raises(InvalidOption, match=message):
+        Client("127.0.0.1:1", **options)
+
+
+@pytest.mark.parametrize("path", ["film.mp4", Path("film.mp4")], ids=["text", "path"])
+def test_one_path_is_not_taken_for_a_row_of_letters(standin: StandinServer, path) -> None:
+    with Client(standin.url) as client, pytest.raises(InvalidOption, match=r"film\.mp4'\)?: write \[path\], or call"):
+        client.classify_many(path)
+
+
+@pytest.mark.parametrize(
+    ("times_ms", "message"),
+    [
+        (["a"] * 5, "times_ms are no whole numbers of milliseconds"),
+        ([1 << 80] * 5, "times_ms are no whole numbers of milliseconds"),
+        ([[1], [2, 3]], "times_ms are no whole numbers of milliseconds"),
+        ([1, 2], r"times_ms has shape \[2\], required is one time for each of the 5 frames"),
+    ],
+    ids=["letters", "too-large", "ragged", "too-few"],
+)
+def test_times_of_no_use_are_refused(standin: StandinServer, times_ms, message: str) -> None:
+    with Client(standin.url) as client, pytest.raises(RequestRejected, match=message):
+        client.classify_frames(FRAMES[0], times_ms)

@@ -25,13 +25,13 @@ def blocks(name: str) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with the samples, a smaller copy of each, and the files that the pages speak of."""
+    """A working folder with the sample films, a smaller copy of each, and the files that the pages speak of."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    (tmp_path / "samples").mkdir()
+    (tmp_path / "films").mkdir()
     for sample in sorted((ROOT / "samples").glob("*.mp4")):
-        shutil.copy(sample, tmp_path / "samples")
-        write_smaller(sample, tmp_path / "samples" / f"small_{sample.name}")
+        shutil.copy(sample, tmp_path / "films")
+        write_smaller(sample, tmp_path / "films" / f"small_{sample.name}")
     shutil.copy(ROOT / "samples" / "natural_handheld.mp4", tmp_path / "holiday.mp4")
     shutil.copy(ROOT / "samples" / "natural_handheld.mp4", tmp_path / "film.mkv")
     return tmp_path

@@ -78,6 +78,20 @@ def test_headers_are_sent(http_standin: HttpStandin) -> None:
     assert http_standin.standin.metadata["authorization"] == "Bearer x"
 
 
+def test_an_answer_that_is_cut_off_is_a_lost_connection_and_asked_for_again(http_standin: HttpStandin) -> None:
+    with Client(http_standin.url) as client:
+        client.classify_frames(FRAMES)
+        http_standin.cut_off = 2
+        np.testing.assert_allclose(scores(client.classify_frames(FRAMES)), expected_probabilities(FRAMES), rtol=1e-5)
+    assert http_standin.cut_off == 0
+    http_standin.cut_off = 1
+    with (
+        Client(http_standin.url) as client,
+        pytest.raises(ServerUnavailable, match="the connection was lost in the midst of an answer"),
+    ):
+        client.server_info()  # of a server that has never answered before
+
+
 KINDS = {
     400: RequestRejected,
     401: AccessDenied,
@@ -209,8 +223,19 @@ def test_a_drip_of_an_answer_ends_with_the_deadline() -> None:
         dripping.join()
 
 
-@pytest.mark.parametrize("said", [b"", b"\x00\x00\x12\x04", b"SSH-2.0-x\r\n"], ids=["nothing", "http2", "ssh"])
-def test_what_does_not_speak_http_is_no_traceback(said: bytes) -> None:
+@pytest.mark.parametrize(
+    ("said", "error", "message"),
+    [
+        (b"", ServerUnavailable, "closed connection"),
+        (b"\x00\x00\x12\x04", ContractMismatch, "this is no HTTP port"),
+        (b"SSH-2.0-x\r\n", ContractMismatch, "this is no HTTP port"),
+        (b"HTTP/1.1 200 OK\r\nContent-Le", ServerUnavailable, "the connection was lost"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n64\r\n{", ServerUnavailable, "the connection was lost"),
+        (b"HTTP/1.0 200 OK\r\n\r\n" + b"[" * 100_000, ContractMismatch, "cannot be read: maximum recursion depth"),
+    ],
+    ids=["nothing", "http2", "ssh", "cut-off-head", "cut-off-chunk", "too-deep"],
+)
+def test_what_no_server_should_say_is_no_traceback(said: bytes, error: type[ClientError], message: str) -> None:
     def answer() -> None:
         connection, _ = listening.accept()
         with connection:
@@ -220,7 +245,7 @@ def test_what_does_not_speak_http_is_no_traceback(said: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         threading.Thread(target=answer).start()
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        with Client(url, retry_s=0) as client, pytest.raises((ContractMismatch, ServerUnavailable)):
+        with Client(url, retry_s=0) as client, pytest.raises(error, match=message):
             client.server_info()
 
 

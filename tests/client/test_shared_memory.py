@@ -109,6 +109,30 @@ def test_the_asyncio_client_uses_regions_too(triton_server: TritonServer, protoc
 
 
 @pytest.mark.triton
+@pytest.mark.parametrize("what", ["call", "close"])
+def test_regions_of_who_is_cancelled_again_and_again_are_forgotten_later(
+    triton_server: TritonServer, what: str
+) -> None:
+    async def ask() -> None:
+        async with AsyncClient(triton_server.url, timeout_s=120) as client:
+            await client.classify_frames(FRAMES[0])
+            task = asyncio.create_task(client.classify_frames(LONG) if what == "call" else client.close())
+            await asyncio.sleep(0.02 if what == "call" else 0)
+            while not task.done():
+                task.cancel()
+                await asyncio.sleep(0)
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(ask())
+    gc.collect()
+    deadline = time.monotonic() + 10  # the server may still be reading
+    while known(triton_server) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert known(triton_server) == []
+
+
+@pytest.mark.triton
 def test_features_go_through_regions_too(triton_server: TritonServer, served_bundle: Bundle) -> None:
     member = served_bundle.name
     with Client(triton_server.url, timeout_s=120) as client:
