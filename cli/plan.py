@@ -23,8 +23,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "plan",
         help="add up the GPU memory of what is to be served, and refuse what does not fit",
-        description="Add up the GPU memory of engines, activations and buffers. Without --engines the sizes are "
-        "estimated from the graphs, and marked so.",
+        description="Add up the GPU memory of engines, activations and buffers, in service and during a promotion. "
+        "Without --engines the sizes are estimated from the graphs, and marked so.",
     )
     parser.add_argument(
         "--bundle",
@@ -43,7 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the plan; 1 if it does not fit."""
+    """Print the plan; 1 if it does not fit. That a promotion would not is said, no more: not everybody promotes."""
     from reelkind.core.bundle import load
     from reelkind.export.memory_plan import SLICES, plan_memory
 
@@ -52,7 +52,9 @@ def run(args: argparse.Namespace) -> int:
     plan = plan_memory(bundles, available, num_instances=args.instances, engines=args.engines)
     print(_table(plan, args.slice if not args.memory_gb else f"{args.memory_gb:g} GB"))
     if args.json:
-        report = asdict(plan) | {"needed_bytes": plan.needed_bytes, "fits": plan.fits}
+        report = asdict(plan) | {
+            key: getattr(plan, key) for key in ("needed_bytes", "fits", "promotion_bytes", "promotes")
+        }
         args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return 0 if plan.fits else 1
 
@@ -72,6 +74,9 @@ def _table(plan: MemoryPlan, where: str) -> str:
     rows.append(
         f"{needed:.2f} of {available:.2f} GB on {where}: {verdict}; room for {plan.max_instances} instances of all"
     )
+    promotion = plan.promotion_bytes / _GB
+    remedy = "works" if plan.promotes else "DOES NOT FIT: start the server with the new bundle instead"
+    rows.append(f"{promotion:.2f} GB while a member is promoted (three versions of it at once): {remedy}")
     return "\n".join(rows)
 
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from reelkind.core import bundle as bundles
 
 if TYPE_CHECKING:
     from reelkind.core.bundle import Bundle
@@ -56,13 +61,14 @@ def run(args: argparse.Namespace) -> int:
     if (args.bundle is None) != args.rollback:
         print("reelkind promote: give either a BUNDLE or --rollback", file=sys.stderr)
         return EXIT_USAGE
-    from reelkind.core import bundle as bundles
     from reelkind.serving.control import Control
     from reelkind.serving.versions import VersionedRepository
 
     bundle = bundles.load(args.bundle) if args.bundle else None  # a wrong folder is said before anything else
     running = _running(args)
     store = VersionedRepository(Path(running.repository))
+    if running.tls:
+        running.tls.require_shown(running.url)
     control = Control(running.url, running.key, running.tls)
     try:
         with store.lock():
@@ -78,10 +84,9 @@ def run(args: argparse.Namespace) -> int:
 def _promote(
     args: argparse.Namespace, bundle: Bundle, running: RunningServer, control: Control, store: VersionedRepository
 ) -> None:
-    from reelkind.core import bundle as bundles
     from reelkind.core.specs import FP16_TOLERANCE, FP32_TOLERANCE
     from reelkind.export.promotion_files import ENGINE_NAME, version_files
-    from reelkind.serving.deployment import deployed_member, with_bundle
+    from reelkind.serving.deployment import deployed_member, neighbours, with_bundle
     from reelkind.serving.promotion import promote
     from reelkind.serving.state import remember_bundle
 
@@ -89,9 +94,7 @@ def _promote(
 
     clips = read_clips(args.clips, bundle.num_frames, bundle.backbone.frame_size_px)
     concerned = deployed_member(store, bundle)
-    neighbours = [folder for name, folder in (running.bundles or {}).items() if name != bundle.name]
-    known = [bundles.load(folder) for folder in (*neighbours, *args.other)]
-    others = {other.name: other for other in known if other.name != bundle.name}
+    others = neighbours(concerned, bundle, [*map(bundles.load, args.other), *_remembered(running)])
     files = version_files(store.folder, concerned, bundle, others, args.engines)
     as_engines = any(ENGINE_NAME in content for content in files.values())
     check = ClipCheck(clips, bundle, FP16_TOLERANCE if as_engines else FP32_TOLERANCE)
@@ -100,6 +103,15 @@ def _promote(
     print(check.report())
     print(f"promoted: {', '.join(f'{model} {version}' for model, version in versions.items())}", flush=True)
     remember_bundle(running, bundle.name, bundle.folder)
+
+
+def _remembered(running: RunningServer) -> Iterator[Bundle]:
+    """Bundles that have been served, as they lie there now; those that do not any more may not be needed."""
+    for folder in chain(*(running.folders or {}).values()):
+        with suppress(bundles.BundleError):
+            bundle = bundles.load(folder)
+            bundles.weights_hash(bundle)  # says whether its weights are there
+            yield bundle
 
 
 def _roll_back(args: argparse.Namespace, control: Control, store: VersionedRepository) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,7 @@ class ModelMemory:
 
     Attributes:
         model: its name.
+        member: whose it is.
         num_instances: execution contexts; they share the engine.
         engine_bytes: weights and code.
         context_bytes: activations of one instance at the largest shapes of its profile.
@@ -47,6 +49,7 @@ class ModelMemory:
     """
 
     model: str
+    member: str
     num_instances: int
     engine_bytes: int
     context_bytes: int
@@ -75,6 +78,22 @@ class MemoryPlan:
     def fits(self) -> bool:
         """Whether it can be deployed."""
         return self.needed_bytes <= self.available_bytes
+
+    @property
+    def promotion_bytes(self) -> int:
+        """At the worst moment of putting a new version of a member in its place, for the member that needs most.
+
+        The server then holds three versions of its models: the one that answers, the same loaded anew, and the new one.
+        """
+        of_member = Counter[str]()
+        for model in self.models:
+            of_member[model.member] += model.total_bytes
+        return self.needed_bytes + 2 * max(of_member.values(), default=0)
+
+    @property
+    def promotes(self) -> bool:
+        """Whether any member's new version can take its place while the server runs."""
+        return self.promotion_bytes <= self.available_bytes
 
     @property
     def max_instances(self) -> int:
@@ -113,7 +132,8 @@ def plan_memory(
             sizes = (path.stat().st_size, context_bytes(engine_path(engines, graph)))
         else:
             sizes = estimate(graph, find_graph_file(graph, members))
-        models.append(ModelMemory(graph.name, num_instances, *sizes, _border_bytes(graph), engines is not None))
+        (member,) = graph.members
+        models.append(ModelMemory(graph.name, member, num_instances, *sizes, _border_bytes(graph), engines is not None))
     return MemoryPlan(available_bytes, tuple(models))
 
 

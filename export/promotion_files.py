@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reelkind.core import specs
-from reelkind.core.bundle import Bundle, weights_hash
+from reelkind.core.bundle import Bundle
 
 from .engine_files import find_engine
 from .errors import ExportError
@@ -30,14 +30,14 @@ def version_files(
         repository: where the models lie; it tells graphs from engines.
         configs: configurations of the ensembles that contain the member.
         bundle: the member's new one, with exported graphs.
-        others: bundles of other members, by name.
+        others: served bundles of the members that it is averaged with, by name.
         engines: folder of engines built from the bundle's graphs, where the served ones are engines.
 
     Returns:
         Model -> file name -> where its content lies, or the content.
 
     Raises:
-        ExportError: if a graph, an engine or the bundle of another member is missing, or one is stale.
+        ExportError: if a graph or an engine is missing or stale.
     """
     known = {**others, bundle.name: bundle}
     files: dict[str, dict[str, Path | bytes]] = {}
@@ -56,36 +56,11 @@ def version_files(
         if config.parameters["kind"].string_value == "features":
             continue
         shares = [float(share) for share in config.parameters["member_weights"].string_value.split(",")]
-        graph = specs.average_graph(_bundles(members, known))
+        averaged = [known[name] for name in members]
+        graph = specs.average_graph(averaged)
         if graph.name not in files:
-            _check_served(config, [other for other in _bundles(members, known) if other is not bundle])
-            files[graph.name] = {GRAPH_NAME: _average(graph, _bundles(members, known), shares)}
+            files[graph.name] = {GRAPH_NAME: _average(graph, averaged, shares)}
     return files
-
-
-def _check_served(config: Any, bundles: Sequence[Bundle]) -> None:
-    """Refuse bundles that are not what the server averages with: the new average would hold their temperatures."""
-    served = {key: config.parameters[key].string_value.split(",") for key in ("members", "weights", "temperatures")}
-    for bundle in bundles:
-        place = served["members"].index(bundle.name)
-        if (served["weights"][place], served["temperatures"][place]) != (
-            weights_hash(bundle),
-            repr(bundle.temperature),
-        ):
-            raise ExportError(
-                f"the member is averaged with {bundle.name}, which is not served as it lies in {bundle.folder}: "
-                "give the folder of the version that is served with --other DIR"
-            )
-
-
-def _bundles(members: Sequence[str], known: Mapping[str, Bundle]) -> list[Bundle]:
-    missing = [name for name in members if name not in known]
-    if missing:
-        raise ExportError(
-            f"the member is averaged with {', '.join(missing)}, of which no bundle is known here: "
-            "give its folder with --other DIR"
-        )
-    return [known[name] for name in members]
 
 
 def _average(graph: specs.Graph, bundles: Sequence[Bundle], shares: Sequence[float]) -> Path | bytes:

@@ -18,7 +18,7 @@ RESTRICTED = ("model-repository", "trace", "logging")
 
 KEY_HEADER = "reelkind-key"
 
-_UNHEALTHY = re.compile(r"Stub process '(\S+?)_\d+_\d+' is not healthy")
+_UNHEALTHY = re.compile(r"Stub process '((\S+?)_\d+_\d+)' is not healthy")
 _CALL_TIMEOUT_S = 5.0
 _LOAD_TIMEOUT_S = 120.0
 
@@ -30,9 +30,9 @@ class CanaryError(Exception):
 class StubUnhealthyError(CanaryError):
     """The process of a Python model is dead or hangs."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, instance: str) -> None:
         super().__init__(f"the process of {model} does not answer")
-        self.model = model
+        self.model, self.instance = model, instance
 
 
 class BusyError(CanaryError):
@@ -72,13 +72,16 @@ class Control:
         except InferenceServerException as error:
             raise CanaryError(f"the server does not describe {model}: {error.message()}") from error
 
-    def num_instances(self, model: str) -> int:
-        """How many instances a version of a model has when all is well.
+    def num_processes(self, model: str) -> int:
+        """How many processes a version of a model has when all is well; those of other backends have none.
 
         Raises:
             CanaryError: if the server does not say.
         """
-        return sum(group.count * max(len(group.gpus), 1) for group in self.config(model).instance_group)
+        config = self.config(model)
+        if config.backend != "python":
+            return 0
+        return sum(group.count * max(len(group.gpus), 1) for group in config.instance_group)
 
     def require_ready(self, model: str) -> None:
         """Do nothing for a model that is ready.
@@ -89,14 +92,15 @@ class Control:
         if not self.is_ready(model):
             raise ModelMissingError(f"{model} is not loaded")
 
-    def num_answers(self, model: str) -> int:
-        """How many requests a model has computed since it was loaded; -1 if the server does not say."""
+    def num_requests(self, model: str) -> tuple[int, int]:
+        """How many requests a model has computed and failed since it was loaded; -1 if the server does not say."""
         try:
             statistics = self._client.get_inference_statistics(model, client_timeout=_CALL_TIMEOUT_S)
         except InferenceServerException:
-            return -1
-        counts = (entry.inference_stats for entry in statistics.model_stats)
-        return sum(count.success.count - count.cache_hit.count for count in counts)
+            return -1, -1
+        counts = [entry.inference_stats for entry in statistics.model_stats]
+        computed = sum(count.success.count - count.cache_hit.count for count in counts)
+        return computed, sum(count.fail.count for count in counts)
 
     def canary(self, config: Any, timeout_s: float, num_frames: int | None = None) -> None:
         """Run one inference of next to nothing and look at the answer.
@@ -135,11 +139,19 @@ class Control:
         Raises:
             CanaryError: if the server does not say.
         """
+        return {version for name, version in self.loaded() if name == model}
+
+    def loaded(self) -> set[tuple[str, str]]:
+        """Every model with a version that is ready to answer, and that version.
+
+        Raises:
+            CanaryError: if the server does not say.
+        """
         try:
             index = self._client.get_model_repository_index(headers=self._headers, client_timeout=_CALL_TIMEOUT_S)
         except InferenceServerException as error:
             raise CanaryError(f"the server does not list its models: {error.message()}") from error
-        return {entry.version for entry in index.models if entry.name == model and entry.state == "READY"}
+        return {(entry.name, entry.version) for entry in index.models if entry.state == "READY"}
 
     def reload(self, model: str) -> None:
         """Unload a model and load it again; ensembles made of it go and come back with it.
@@ -169,7 +181,7 @@ def _canary_error(error: InferenceServerException) -> CanaryError:
     message, status = error.message() or "", error.status() or ""
     unhealthy = _UNHEALTHY.search(message)
     if unhealthy:
-        return StubUnhealthyError(unhealthy[1])
+        return StubUnhealthyError(model=unhealthy[2], instance=unhealthy[1])
     if "unknown model" in message or "is not ready" in message or status == "StatusCode.NOT_FOUND":
         return ModelMissingError(message)
     if status == "StatusCode.DEADLINE_EXCEEDED" or "queue" in message:

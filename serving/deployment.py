@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from reelkind.core import specs
@@ -75,6 +75,43 @@ def with_bundle(configs: Mapping[str, Any], everything: Mapping[str, Any], bundl
                 parameters["abstain_below"].string_value = repr(bundle.abstain_below)
         changed[name] = new
     return changed
+
+
+def neighbours(configs: Mapping[str, Any], bundle: Bundle, known: Iterable[Bundle]) -> dict[str, Bundle]:
+    """Bundles that a member is averaged with, by name, exactly as they are served: an average holds their temperatures.
+
+    Args:
+        configs: of the ensembles that contain the member.
+        bundle: the member's new one.
+        known: bundles that may be served, several of one name among them.
+
+    Raises:
+        ServingError: if the one that is served is not among them.
+    """
+    found: dict[str, Bundle] = {}
+    known = list(known)
+    for config in configs.values():
+        if config.parameters["kind"].string_value == "features":
+            continue  # nothing is averaged
+        for member in set(members_of(config)) - {bundle.name, *found}:
+            found[member] = _served(config, member, [other for other in known if other.name == member])
+    return found
+
+
+def _served(config: Any, member: str, candidates: Sequence[Bundle]) -> Bundle:
+    values = {key: config.parameters[key].string_value.split(",") for key in ("weights", "temperatures")}
+    place = members_of(config).index(member)
+    wanted = tuple(told[place] for told in values.values())
+    for bundle in candidates:
+        if (weights_hash(bundle), repr(bundle.temperature)) == wanted:
+            return bundle
+    folders = ", ".join(str(bundle.folder) for bundle in candidates)
+    reason = (
+        f"which is not served as it lies in {folders}"
+        if folders
+        else "which is served from a folder that is not known here"
+    )
+    raise ServingError(f"the member is averaged with {member}, {reason}: name the folder that is, with --other DIR")
 
 
 def members_of(config: Any) -> list[str]:

@@ -6,7 +6,10 @@ import re
 import signal
 
 _MODEL_FAILED = re.compile(r"failed to load '(?P<model>[^']+)' version \d+: (?P<reason>.*)")
-_STUB_FAILED = re.compile(r"Failed to preinitialize Python stub: (?P<reason>.*)")  # tritonserver waits on for ever
+_STUB_FAILED = re.compile(  # tritonserver waits on for ever
+    r"(?:Failed to preinitialize Python stub: |/triton_python_backend_stub: (?=error while loading shared libraries))"
+    r"(?P<reason>.*)"
+)
 _SERVICE_FAILED = re.compile(r"failed to start (?P<service>\w+) service: (?P<reason>.*)")
 _ERROR_LINE = re.compile(r"^(?:E\d{4} .*?\] \"?|error: |(?=cannot execute ))(?P<reason>.*)", re.MULTILINE)
 _NOISE = ("CudaDriverHelper", "unable to create stream", "pinned memory")

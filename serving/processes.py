@@ -7,6 +7,7 @@ from pathlib import Path, PurePath
 
 _PROC = Path("/proc")
 _STUB = "triton_python_backend_stub"
+_HALTED = frozenset("Tt")
 _GONE = frozenset("ZX")  # a zombie keeps its pid but never answers again
 
 
@@ -27,6 +28,11 @@ class Process:
     session: int
     state: str
     start_ticks: int
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was halted, by a signal or a debugger, when it was read."""
+        return self.state in _HALTED
 
     @property
     def alive(self) -> bool:
@@ -74,7 +80,7 @@ def stubs(leader: int) -> list[Stub]:
             command = (_PROC / str(process.pid) / "cmdline").read_bytes().decode(errors="replace").split("\0")
         except OSError:
             continue
-        if len(command) > 1 and PurePath(command[0]).name == _STUB:
+        if PurePath(command[0]).name == _STUB and any(command[1:2]):  # that of a dying process may be cut off
             version = PurePath(command[1]).parent  # <model>/<version>/model.py
             found.append(Stub(process, version.parent.name, version.name))
     return found

@@ -93,13 +93,14 @@ def promote(
     Raises:
         ReelkindError: the check's, or a ServingError; the server answers as before.
     """
-    with _settled(control, store):
-        added = {model: store.add_version(model, content) for model, content in files.items()}
+    with _settled(control, store) as number:
+        for model, content in files.items():
+            store.add_version(model, number, content)
         for config in configs.values():
             for step in _steps(config):
-                step.model_version = added.get(step.model_name, step.model_version)
-        _change(control, store, {**store.ensembles(), **configs}, check)
-    return added
+                step.model_version = number if step.model_name in files else step.model_version
+        _change(control, store, number, {**store.ensembles(), **configs}, check)
+    return dict.fromkeys(files, number)
 
 
 def roll_back(control: Control, store: VersionedRepository, check: Check) -> dict[str, int]:
@@ -111,22 +112,26 @@ def roll_back(control: Control, store: VersionedRepository, check: Check) -> dic
     if previous is None:
         raise ServingError(f"nothing has been promoted in {store.folder}: there is no version to go back to")
     served = _versions_of(store.ensembles())
-    with _settled(control, store):
-        _change(control, store, previous, check)
+    with _settled(control, store) as number:
+        _change(control, store, number, previous, check)
     back = _versions_of(previous)
     return {model: max(back[model]) for model in sorted(back) if back[model] != served[model]}
 
 
 @contextmanager
-def _settled(control: Control, store: VersionedRepository) -> Iterator[None]:
-    """Begin and end with nothing loaded or kept but what is needed, whatever an earlier run left behind."""
+def _settled(control: Control, store: VersionedRepository) -> Iterator[int]:
+    """Begin and end with nothing loaded or kept but what is needed, whatever an earlier run left behind.
+
+    Yields:
+        The number of the change to come.
+    """
     try:
         _require_same(control, store)
         store.adopt()
         _settle(control, store)
         store.tidy()
         try:
-            yield
+            yield store.new_number()
         finally:
             _clean_up(control, store)
     except OSError as error:
@@ -146,7 +151,7 @@ def _clean_up(control: Control, store: VersionedRepository) -> None:
         logger.warning("versions that nobody needs are left over, the next promotion removes them: %s", error)
 
 
-def _change(control: Control, store: VersionedRepository, target: Mapping[str, Any], check: Check) -> None:
+def _change(control: Control, store: VersionedRepository, number: int, target: Mapping[str, Any], check: Check) -> None:
     before = store.ensembles()
     changed = [name for name, config in target.items() if _differs(config, before[name])]
     switched = False
@@ -159,7 +164,7 @@ def _change(control: Control, store: VersionedRepository, target: Mapping[str, A
             {name: Served(target[name], control) for name in changed},
         )
         logger.info("switching %d ensembles", len(changed))
-        store.switch(target)
+        store.switch(number, target)
         switched = True
         for name in changed:
             control.load(name)

@@ -4,7 +4,7 @@ A Python model whose process died is never started again by tritonserver, and is
 processes are watched, and ensembles that have had no traffic are asked for an answer now and then: as many of them as
 it takes to reach every model.
 
-    process of a model gone          → unload and load that model; its ensembles come back with it
+    process of a model gone or hung  → unload and load that model; its ensembles come back with it
     ... but another took its place,
     or its version was unloaded      → somebody loads another version: nothing to do
     that failed twice, server gone   → start the whole server again on the same ports
@@ -18,11 +18,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Protocol
 
 from . import processes
+from .census import Census
 from .control import BusyError, CanaryError, Control, ModelMissingError, StubUnhealthyError
 from .errors import ServingError
 from .models import covering
@@ -31,12 +32,14 @@ logger = logging.getLogger(__name__)
 
 TICK_S = 0.2
 CANARY_INTERVAL_S = 5.0
+SUSPICION_INTERVAL_S = 1.0  # after a failure
 CANARY_TIMEOUT_S = 15.0
 CANARY_FRAMES = 1  # enough to pass every model, cheap enough to do for ever
 MAX_RESTARTS = 3
 RESTART_WINDOW_S = 60.0
 _RELOAD_ATTEMPTS = 2
-_STRIKES = 2  # a process that was starved for a second is called unhealthy, too
+_STRIKES = 2  # in a row: a process that was starved for a second is called unhealthy, too
+_REPORTS, _REPORTS_WINDOW_S = 3, 30.0  # of one process, with answers of others in between
 
 
 class Supervised(Protocol):
@@ -75,9 +78,10 @@ class Supervisor:
         self._stopping = threading.Event()
         self._ended = threading.Event()
         self._failure = ""
-        self._stubs: list[processes.Stub] = []
+        self._census = Census(server)
         self._restarts: list[float] = []
-        self._answers: dict[str, int] = {}
+        self._requests: dict[str, tuple[int, int]] = {}
+        self._reports: dict[str, list[float]] = {}  # instance -> when it was called unhealthy
         self._strikes: dict[str, int] = {}
         self._next_canary = 0.0
         self._turn = 0
@@ -125,62 +129,41 @@ class Supervisor:
         if not self._server.is_running():
             self._restart(self._server.why_it_ended())
             return
-        dead = [stub for stub in self._stubs if not processes.is_alive(stub.process)]
-        if dead:
-            self._bury(dead)
-        elif time.monotonic() >= self._next_canary:
-            self._ask_next()
-
-    def _bury(self, dead: Sequence[processes.Stub]) -> None:
-        """Bring back models whose process died; one that was replaced or unloaded on purpose is forgotten."""
-        concerned = {(stub.model, stub.version) for stub in dead}
-        missed = {model for model, version in concerned if self._lacks(model, version)}
-        self._stubs = [stub for stub in self._stubs if stub not in dead]
-        self._notice_new()
+        missed = self._census.missed()
         if missed:
             self._bring_back(missed, "its process died")
-
-    def _lacks(self, model: str, version: str) -> bool:
-        """Whether a version that is loaded, before and after they are counted, has fewer processes than it should."""
-        control = self._server.control
-        try:
-            if version not in control.versions(model):
-                return False
-            living = sum((stub.model, stub.version) == (model, version) for stub in self._server.stubs())
-            return living < control.num_instances(model) and version in control.versions(model)
-        except CanaryError:  # it does not say: bringing back will show
-            return True
-
-    def _notice_new(self) -> None:
-        """Watch processes that somebody's loading of another version has brought."""
-        known = {stub.process.pid for stub in self._stubs}
-        self._stubs += [stub for stub in self._server.stubs() if stub.process.pid not in known]
+        elif time.monotonic() >= self._next_canary:
+            self._ask_next()
 
     def _ask_next(self) -> None:
         """One canary inference, to the ensembles in turn, unless traffic has shown that this one answers."""
         names = covering(self._server.configs)
         name = names[self._turn % len(names)]
-        answers = self._server.control.num_answers(name)
+        answered, failed = self._server.control.num_requests(name)
+        seen = self._requests.get(name, (answered, failed))
         try:
-            if answers <= self._answers.get(name, answers):
-                config = self._server.configs[name]
-                self._server.control.canary(config, CANARY_TIMEOUT_S, CANARY_FRAMES)
-                answers += 1
-            self._answers[name] = answers
+            if answered <= seen[0] or failed != seen[1]:
+                self._server.control.canary(self._server.configs[name], CANARY_TIMEOUT_S, CANARY_FRAMES)
+                answered += 1
+            self._requests[name] = answered, failed
             self._strikes.pop(name, None)
-            self._notice_new()
             self._turn += 1
-            self._next_canary = time.monotonic() + CANARY_INTERVAL_S
+            self._next_canary = time.monotonic() + (CANARY_INTERVAL_S if failed == seen[1] else SUSPICION_INTERVAL_S)
         except CanaryError as error:
-            self._next_canary = time.monotonic() + 1.0
+            self._next_canary = time.monotonic() + SUSPICION_INTERVAL_S
             if not self._stopping.is_set() and self._server.is_running():
                 self._judge(name, error)
+            return
+        lacking = self._census.lacking()
+        if lacking:
+            self._bring_back(lacking, "its process died or hangs")
 
     def _judge(self, name: str, error: CanaryError) -> None:
-        if isinstance(error, BusyError) and self._server.control.num_answers(name) > self._answers.get(name, 0):
+        if isinstance(error, BusyError) and self._server.control.num_requests(name)[0] > self._answered(name):
             return  # it works, only not for us
         self._strikes[name] = self._strikes.get(name, 0) + 1
-        if self._strikes[name] < _STRIKES:
+        hanging = isinstance(error, StubUnhealthyError) and self._is_hanging(error.instance)
+        if self._strikes[name] < _STRIKES and not hanging:
             return
         if isinstance(error, StubUnhealthyError):
             self._bring_back({error.model}, "its process hangs")
@@ -188,6 +171,17 @@ class Supervisor:
             self._bring_back(set(), f"{name} is not loaded")
         else:
             self._restart(f"{name} does not answer: {error}")
+
+    def _answered(self, name: str) -> int:
+        """Requests that an ensemble had computed when it was asked last."""
+        return self._requests.get(name, (0, 0))[0]
+
+    def _is_hanging(self, instance: str) -> bool:
+        """Whether it was called unhealthy too often, whatever other instances answered in its place."""
+        now = time.monotonic()
+        recent = [moment for moment in self._reports.get(instance, ()) if now - moment < _REPORTS_WINDOW_S]
+        self._reports[instance] = [*recent, now]
+        return len(self._reports[instance]) >= _REPORTS
 
     def _bring_back(self, models: Iterable[str], reason: str) -> None:
         """Load models again and make sure that all ensembles answer; else restart everything."""
@@ -203,8 +197,10 @@ class Supervisor:
                 return
             except CanaryError as failure:
                 error = failure
-                if self._stopping.is_set() or not self._server.is_running():
-                    return
+                if isinstance(failure, StubUnhealthyError):
+                    models = {*models, failure.model}  # another one hangs, too
+                if self._stopping.wait(TICK_S) or not self._server.is_running():
+                    return  # it was more than these models: the next look sees why
         self._restart(f"{what} cannot be brought back: {error}")
 
     def _reload(self, models: Iterable[str]) -> None:
@@ -246,7 +242,6 @@ class Supervisor:
             return
 
     def _look_around(self) -> None:
-        self._stubs = []
-        self._notice_new()
-        self._answers, self._strikes = {}, {}
+        self._census.take()
+        self._requests, self._strikes, self._reports = {}, {}, {}
         self._next_canary = time.monotonic() + CANARY_INTERVAL_S

@@ -16,6 +16,7 @@ from .errors import ServingError
 
 _PEM_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _HANDSHAKE_ROUNDS = 10
+_CONNECT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,25 @@ class Tls:
             "creds": grpc.ssl_channel_credentials(self.leaf, *own),
             "channel_args": [("grpc.ssl_target_name_override", name)],
         }
+
+    def require_shown(self, url: str) -> None:
+        """Refuse to go on with files that were renewed after the server had read them.
+
+        Args:
+            url: ``host:port`` of the server; one that does not answer is let pass, whoever asks it will say so.
+
+        Raises:
+            ServingError: if it shows another certificate than the file holds.
+        """
+        host, _, port = url.rpartition(":")
+        try:
+            shown = ssl.get_server_certificate((host, int(port)), timeout=_CONNECT_S)
+        except OSError:
+            return
+        if ssl.PEM_cert_to_DER_cert(shown) != ssl.PEM_cert_to_DER_cert(self.leaf.decode("ascii")):
+            raise ServingError(
+                f"{self.certificate} was renewed after the server at {url} had read it: start the server again first"
+            )
 
     def _load_own(self, context: ssl.SSLContext) -> None:
         for path in (self.certificate, self.key):

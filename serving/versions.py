@@ -8,8 +8,9 @@
     head_lite/1/, 2/                 files
 
 All ensembles turn to another version in the moment the link does, so a server that is started in the middle of it, or
-after it was cut short, serves one version or the other and never a mixture. An ensemble's own version is the number
-of the generation that changed it, which its configuration names: response caches keep answers by model and version, and
+after it was cut short, serves one version or the other and never a mixture. A change has one number, which its
+generation, the versions it brings and the ensembles it alters carry and no other change ever does: response caches
+keep answers, and metrics counts, by model and version. Configurations name their ensemble's version, because
 tritonserver, reloading a model, reloads all ensembles made of it by the configurations it has read before.
 """
 
@@ -26,7 +27,7 @@ from typing import Any
 from google.protobuf import text_format
 
 from .errors import ServingError
-from .models import ensemble_configs, read_config
+from .models import composing_models, ensemble_configs, read_config
 
 _CONFIG = "config.pbtxt"
 _GENERATIONS, _CURRENT, _LAST = "generations", "current", "last"
@@ -111,7 +112,7 @@ class VersionedRepository:
         if not (self._generations / _CURRENT).is_symlink():
             first = max(max(self.versions(name)) for name in configs)
             self._write_generation(first, configs)
-            for model in {step.model_name for config in configs.values() for step in config.ensemble_scheduling.step}:
+            for model in self.composing_models():
                 self.load_only(model, [max(self.versions(model))])
             _relink(self._generations / _CURRENT, str(first))
         for name in configs:
@@ -122,15 +123,28 @@ class VersionedRepository:
                 os.path.relpath(self._generations / _CURRENT / f"{name}.pbtxt", self.folder / name),
             )
 
-    def add_version(self, model: str, files: Mapping[str, Path | bytes]) -> int:
+    def new_number(self) -> int:
+        """The number of a change to come, which is never given again, whatever becomes of the change."""
+        models = [*self.ensembles(), *self.composing_models()]
+        used = [*self._numbers(), *(version for model in models for version in self.versions(model)), self._last_used()]
+        number = max(used) + 1
+        _replace(self._generations / _LAST, str(number))
+        return number
+
+    def composing_models(self) -> set[str]:
+        """Names of the models that the ensembles are made of."""
+        return set().union(*map(composing_models, self.ensembles().values()))
+
+    def add_version(self, model: str, number: int, files: Mapping[str, Path | bytes]) -> None:
         """A new version that differs from the newest one in these files; it is not loaded yet.
 
         Args:
             model: name of a composing model.
+            number: of the change that brings it.
             files: name -> where its content lies, or the content.
         """
         newest = max(self.versions(model))
-        partial = self.folder / model / f"{_PARTIAL}{newest + 1}"
+        partial = self.folder / model / f"{_PARTIAL}{number}"
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(self.folder / model / str(newest), partial, ignore=lambda _, names: set(names) & set(files))
         for name, content in files.items():
@@ -138,8 +152,7 @@ class VersionedRepository:
                 (partial / name).write_bytes(content)
             else:
                 shutil.copyfile(content, partial / name)
-        partial.rename(partial.with_name(str(newest + 1)))
-        return newest + 1
+        partial.rename(partial.with_name(str(number)))
 
     def load_only(self, model: str, versions: Iterable[int]) -> bool:
         """Let a server load these versions of a model and no others; False if it does so already."""
@@ -150,23 +163,20 @@ class VersionedRepository:
         _replace(self.folder / model / _CONFIG, text_format.MessageToString(config))
         return True
 
-    def switch(self, configs: Mapping[str, Any]) -> int:
+    def switch(self, number: int, configs: Mapping[str, Any]) -> None:
         """Make these the configurations of the ensembles, all in one moment.
 
-        Returns:
-            The number of this generation.
+        Args:
+            number: of the change.
+            configs: of all ensembles.
         """
         before = self.ensembles()
-        used = [*self._numbers(), *(version for name in configs for version in self.versions(name)), self._last_used()]
-        number = max(used) + 1
-        _replace(self._generations / _LAST, str(number))  # never again: response caches may hold its answers
         for name, config in configs.items():
             if config != before[name]:
                 config.version_policy.specific.versions[:] = [number]
                 (self.folder / name / str(number)).mkdir(exist_ok=True)
         self._write_generation(number, configs)
         _relink(self._generations / _CURRENT, str(number))
-        return number
 
     def switch_back(self) -> None:
         """Take the last ``switch`` back; ``tidy`` removes what it wrote, once no server looks there."""
@@ -196,7 +206,7 @@ class VersionedRepository:
         return int((self._generations / _CURRENT).readlink().name)
 
     def _last_used(self) -> int:
-        """Number of the last generation, also if it was taken back."""
+        """Number of the last change, also if it was taken back."""
         last = self._generations / _LAST
         return int(last.read_text(encoding="utf-8")) if last.is_file() else 0
 

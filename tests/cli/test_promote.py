@@ -221,7 +221,8 @@ def test_killed_in_the_middle_leaves_what_the_next_one_clears_away(server, hot, 
                 os.kill(promoting.pid, signal.SIGKILL)
                 break
     assert answer(server) == before
-    (tritonserver,) = [pid for pid in server.process_ids() if processes.read(pid).parent == server._tree._guard.pid]
+    guard = server._tree._guard.pid
+    (tritonserver,) = [process.pid for process in processes.session(guard) if process.parent == guard]
     os.kill(tritonserver, signal.SIGKILL)  # the supervisor starts it again, which reads the repository anew
     assert answer_when_back(server) == before
     assert promote(server, hot.folder, "--clips", clip)[::2] == (0, "")
@@ -242,7 +243,7 @@ def test_cut_short_right_after_the_switch_is_finished_by_the_next_one(server, cl
         for step in (step for config in other.values() for step in config.ensemble_scheduling.step):
             if store.load_only(step.model_name, store.versions(step.model_name)):
                 control.load(step.model_name)
-        store.switch(other)
+        store.switch(store.new_number(), other)
     control.close()
     assert answer(server) == before
     with asked_all_the_while(server) as answers:

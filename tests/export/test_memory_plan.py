@@ -19,13 +19,23 @@ from reelkind.export.memory_plan import PROCESS_BYTES, SLICES, MemoryPlan, Model
 
 
 def test_a_plan_is_the_sum_of_its_parts() -> None:
-    one = ModelMemory("backbone_a", 2, engine_bytes=100, context_bytes=30, buffer_bytes=5, measured=True)
-    plan = MemoryPlan(PROCESS_BYTES + 240, (one, ModelMemory("head_a", 1, 50, 15, 5, True)))
+    one = ModelMemory("backbone_a", "a", 2, engine_bytes=100, context_bytes=30, buffer_bytes=5, measured=True)
+    plan = MemoryPlan(PROCESS_BYTES + 240, (one, ModelMemory("head_a", "a", 1, 50, 15, 5, True)))
     assert one.total_bytes == 170
     assert plan.needed_bytes == PROCESS_BYTES + 240
     assert plan.fits
     assert plan.max_instances == (240 - 150) // 55
     assert not MemoryPlan(PROCESS_BYTES + 239, plan.models).fits
+
+
+def test_a_promotion_holds_three_versions_of_the_largest_member() -> None:
+    sizes = {"backbone_a": 100, "head_a": 20, "backbone_b": 110}
+    models = tuple(ModelMemory(name, name[-1], 1, size, 0, 0, True) for name, size in sizes.items())
+    plan = MemoryPlan(PROCESS_BYTES + 470, models)
+    assert plan.promotion_bytes == PROCESS_BYTES + 3 * (100 + 20) + 110
+    assert plan.promotes
+    tight = MemoryPlan(PROCESS_BYTES + 469, models)
+    assert (tight.fits, tight.promotes) == (True, False)
 
 
 def test_peak_of_a_chain_is_its_two_largest_neighbours() -> None:
@@ -68,23 +78,27 @@ def test_standin_engines_give_measured_sizes(
     command = ["plan", "--bundle", str(with_half.path()), "--engines", str(tmp_path), "--json", str(out)]
     assert main(command) == 0
     assert capsys.readouterr().out.count("  measured") == 2
-    assert json.loads(out.read_text())["fits"]
+    report = json.loads(out.read_text())
+    assert report["fits"]
+    assert report["promotion_bytes"] > report["needed_bytes"]
 
 
 @pytest.mark.parametrize(
-    ("options", "status", "words"),
+    ("options", "status", "words", "promotion"),
     [
-        ([], 0, "of 9.80 GB on a100-1g.10gb: fits; room for "),
-        (["--memory-gb", "2", "--instances", "4"], 1, "of 2.00 GB on 2 GB: DOES NOT FIT, "),
+        ([], 0, "of 9.80 GB on a100-1g.10gb: fits; room for ", "three versions of it at once): works"),
+        (["--memory-gb", "4"], 0, "of 4.00 GB on 4 GB: fits; room for ", "DOES NOT FIT: start the server with the new"),
+        (["--memory-gb", "2", "--instances", "4"], 1, "of 2.00 GB on 2 GB: DOES NOT FIT, ", "DOES NOT FIT: start"),
     ],
-    ids=["slice", "small"],
+    ids=["slice", "no promotion", "small"],
 )
 def test_the_command_says_whether_it_fits(
-    shipped: Bundle, capsys: pytest.CaptureFixture[str], options: list[str], status: int, words: str
+    shipped: Bundle, capsys: pytest.CaptureFixture[str], options: list[str], status: int, words: str, promotion: str
 ) -> None:
     assert main(["plan", "--bundle", str(shipped.path()), *options]) == status
     printed = capsys.readouterr().out
     assert words in printed
+    assert promotion in printed
     assert printed.count("  estimated") == 2
 
 

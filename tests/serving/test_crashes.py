@@ -51,7 +51,7 @@ def wait_for_answer(url: str) -> None:
 
 def tritonserver_of(server: TritonServer) -> int:
     guard = server._tree._guard.pid
-    return next(pid for pid in server.process_ids() if processes.read(pid).parent == guard)
+    return next(process.pid for process in processes.session(guard) if process.parent == guard)
 
 
 def test_every_killed_stub_comes_back_without_a_restart(server, caplog):
@@ -65,7 +65,9 @@ def test_every_killed_stub_comes_back_without_a_restart(server, caplog):
     assert tritonserver_of(server) == head
     server.stop()
     events = [record.getMessage().partition(" after")[0] for record in caplog.records]
-    assert [event.replace("hangs", "died") for event in events] == [  # a canary may be the first to notice
+    assert [
+        event.replace("died or hangs", "died").replace("hangs", "died") for event in events
+    ] == [  # a canary may be the first to notice
         "tiny_pixels: its process died; loading again",
         "tiny_pixels: answers again",
         "tiny_answer: its process died; loading again",
@@ -83,6 +85,28 @@ def test_hanging_stub_is_found_by_the_canary(server, monkeypatch):
     assert not processes.is_alive(hanging.process)
 
 
+def test_one_hanging_process_of_two_is_found_although_the_other_answers(triton_runtime, tmp_path, monkeypatch):
+    monkeypatch.setattr(supervisor, "CANARY_INTERVAL_S", 0.3)
+    monkeypatch.setattr(supervisor, "SUSPICION_INTERVAL_S", 0.1)
+    repository = tiny_repository.write(tmp_path, num_instances=2)
+    with TritonServer(repository, runtime=triton_runtime, **FREE) as server:
+        hanging = next(stub for stub in server.stubs() if stub.model == "tiny_pixels")
+        os.kill(hanging.process.pid, signal.SIGSTOP)
+        deadline = time.monotonic() + 2 * RECOVERY_S
+        while processes.is_alive(hanging.process):  # traffic, which spares the canary as long as nothing fails
+            assert time.monotonic() < deadline, "the hanging process was not found"
+            ask(server.url)
+            time.sleep(0.1)
+        wait_for_answer(server.url)
+
+
+def ask(url: str) -> bool:
+    try:
+        return infer(url, FRAMES, 5.0).shape == (1, 4)
+    except InferenceServerException:
+        return False
+
+
 def test_killed_tritonserver_is_started_again_on_the_same_ports(server, caplog):
     url, head = server.url, tritonserver_of(server)
     os.kill(head, signal.SIGKILL)
@@ -91,6 +115,21 @@ def test_killed_tritonserver_is_started_again_on_the_same_ports(server, caplog):
     assert tritonserver_of(server) != head
     assert server.url == url
     assert "tritonserver was killed by signal 9; restarting the server" in caplog.messages
+
+
+def test_stop_in_the_middle_of_a_restart_is_quick_and_leaves_nothing(server, caplog):
+    os.kill(tritonserver_of(server), signal.SIGKILL)
+    deadline = time.monotonic() + RECOVERY_S
+    while not any("restarting the server" in message for message in caplog.messages):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.2)  # the new one has been launched, or is about to be
+    started = time.monotonic()
+    server.stop()
+    assert time.monotonic() - started < 10.0
+    assert server.process_ids() == []
+    assert list(Path("/dev/shm").glob(server._tree.shm_prefix + "*")) == []
+    assert not any("answers again" in message for message in caplog.messages)
 
 
 def test_stop_after_crashes_is_quick_and_leaves_nothing(server):

@@ -11,9 +11,8 @@ import pytest
 from reelkind.cli._embedded import build_repository, default_bundle
 from reelkind.core import bundle as bundles
 from reelkind.core.bundle import Bundle
-from reelkind.export.errors import ExportError
 from reelkind.export.promotion_files import version_files
-from reelkind.serving.deployment import deployed_member, with_bundle
+from reelkind.serving.deployment import deployed_member, neighbours, with_bundle
 from reelkind.serving.errors import ServingError
 from reelkind.serving.versions import VersionedRepository
 
@@ -61,10 +60,14 @@ def test_ensembles_with_the_member_say_what_its_new_bundle_says(store, new):
 def test_a_neighbour_that_is_not_the_one_served_is_refused(store, new, tmp_path):
     retrained = write_new_version(bundles.load(LITE2), tmp_path / "retrained", temperature=3.0)
     concerned = deployed_member(store, new)
-    with pytest.raises(ExportError, match=r"lite2, which is not served as it lies in .*retrained: .* --other"):
-        version_files(store.folder, concerned, new, {"lite2": retrained}, None)
-    served = version_files(store.folder, concerned, new, {"lite2": bundles.load(LITE2)}, None)
-    assert set(served) == {"backbone_lite", "head_lite", "average_lite", "average_lite_lite2"}
+    with pytest.raises(ServingError, match=r"lite2, which is not served as it lies in .*retrained: .* --other"):
+        neighbours(concerned, new, [retrained])
+    with pytest.raises(ServingError, match=r"lite2, which is served from a folder that is not known here: .* --other"):
+        neighbours(concerned, new, [new])
+    served = bundles.load(LITE2)
+    assert neighbours(concerned, new, [retrained, served]) == {"lite2": served}  # after a rollback the earlier one is
+    files = version_files(store.folder, concerned, new, {"lite2": served}, None)
+    assert set(files) == {"backbone_lite", "head_lite", "average_lite", "average_lite_lite2"}
 
 
 def test_bundle_put_in_for_itself_changes_nothing(store):

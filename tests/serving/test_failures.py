@@ -25,6 +25,12 @@ NOISE = 'E1122 14:00:00.000001 7 server.cc:241] "CudaDriverHelper has not been i
             id="a stub that never comes up",
         ),
         pytest.param(
+            "/tmp/x/triton_python_backend_stub: error while loading shared libraries: libx.so.1: cannot open",
+            None,
+            "tritonserver cannot load a Python model: error while loading shared libraries: libx.so.1: cannot open",
+            id="a stub without its libraries",
+        ),
+        pytest.param(
             NOISE
             + 'E1122 14:00:00.000001 7 x.cc:1] "Invalid argument: ensemble classify lacks a step"\nerror: later\n',
             1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -9,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from reelkind.serving import processes
 
 from . import tiny_repository
 from .tiny_repository import infer, random_frames
@@ -41,6 +44,33 @@ def test_serves_until_told_to_stop(repository, number, tmp_path):
             serving.kill()
     assert (serving.returncode, out, err) == (0, "", "")
     assert b"Started GRPCInferenceService" in log.read_bytes()
+
+
+@pytest.mark.triton
+@pytest.mark.usefixtures("triton_runtime")
+def test_server_that_cannot_be_brought_back_ends_with_the_reason(tmp_path):
+    repository = tiny_repository.write(tmp_path)
+    command = [*SERVE, "--repository", str(repository), *FREE]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as serving:
+        try:
+            assert serving.stdout.readline().startswith("ready: ")
+            (repository / "tiny_answer" / "1" / "model.onnx").unlink()
+            (guard,) = children(serving.pid)
+            for tritonserver in children(guard):
+                os.kill(tritonserver, signal.SIGKILL)
+            _, err = serving.communicate(timeout=60)
+        finally:
+            serving.kill()
+    assert serving.returncode == 1
+    assert err.rstrip().endswith(
+        "gave up after 3 restarts within 60 s; last reason: "
+        "tritonserver cannot load tiny_answer: tiny_answer: model.onnx is missing beside its model.py"
+    )
+
+
+def children(parent: int) -> list[int]:
+    found = [processes.read(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+    return [process.pid for process in found if process is not None and process.parent == parent]
 
 
 @pytest.mark.triton

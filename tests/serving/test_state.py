@@ -31,7 +31,7 @@ def test_server_is_found_while_it_runs_and_not_afterwards(server, tmp_path):
         for url in (URL, "localhost:8001"):
             running = find_running(url)
             assert (running.repository, running.key) == (str(tmp_path / "models"), server.key)
-            assert running.bundles == {"lite": str(tmp_path / "lite")}
+            assert running.folders == {"lite": [str(tmp_path / "lite")]}
         for url in ("127.0.0.1:8002", "10.0.0.7:8001", "nonsense"):
             assert find_running(url) is None
     assert find_running(URL) is None
@@ -43,10 +43,12 @@ def test_certificate_is_found_with_it(server, tmp_path):
         assert find_running(URL).tls == server.options.tls
 
 
-def test_promoted_bundle_is_remembered(server, tmp_path):
+def test_promoted_bundle_is_remembered_before_those_it_replaces(server, tmp_path):
     with announced(server, {"a": tmp_path / "a", "b": tmp_path / "b"}):
-        remember_bundle(find_running(URL), "a", tmp_path / "new")
-        assert find_running(URL).bundles == {"a": str(tmp_path / "new"), "b": str(tmp_path / "b")}
+        for folder in ("new", "newer", "new"):
+            remember_bundle(find_running(URL), "a", tmp_path / folder)
+        known = {"a": [str(tmp_path / name) for name in ("new", "newer", "a")], "b": [str(tmp_path / "b")]}
+        assert find_running(URL).folders == known
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"surprise": 1}'])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from tritonclient.grpc import model_config_pb2
@@ -37,9 +38,10 @@ class PretendServer:
         self.canaries: list[CanaryError | None] = []
         self.running = True
         self.restart_error: ServingError | None = None
-        self.num_answered = 0
+        self.num_answered = self.num_failed = 0
         self.living: list[Stub] = []
-        self.loaded = {"1"}
+        self.ready = {"1"}
+        self.counted = False  # whether its processes are worth counting in a test
         self.while_counting: Callable[[], None] = lambda: None
 
     def is_running(self) -> bool:
@@ -59,16 +61,19 @@ class PretendServer:
             raise self.restart_error
         self.running = True
 
-    def num_answers(self, name: str) -> int:
-        return self.num_answered
+    def num_requests(self, name: str) -> tuple[int, int]:
+        return self.num_answered, self.num_failed
 
     def is_ready(self, name: str) -> bool:
         return True
 
     def versions(self, model: str) -> set[str]:
-        return self.loaded
+        return self.ready
 
-    def num_instances(self, model: str) -> int:
+    def loaded(self) -> set[tuple[str, str]]:
+        return {("head_lite", version) for version in self.ready} if self.counted else set()
+
+    def num_processes(self, model: str) -> int:
         return 1
 
     def reload(self, model: str) -> None:
@@ -121,6 +126,8 @@ def test_traffic_spares_the_canary(watch, server):
     watch()
     server.num_answered = 5
     assert watch() == []
+    server.num_answered, server.num_failed = 9, 1
+    assert watch() == ["canary"]
 
 
 def test_dead_process_is_loaded_again(watch, server, caplog):
@@ -135,25 +142,45 @@ def test_dead_process_is_loaded_again(watch, server, caplog):
 
 def test_process_of_an_unloaded_version_is_not_missed(watch, server):
     had(watch, Stub(NOBODY, "head_lite", "1"))
-    server.living, server.loaded = [Stub(SOMEBODY, "head_lite", "2")], {"2"}
-    assert watch(2) == ["canary"]
+    server.living, server.ready = [Stub(SOMEBODY, "head_lite", "2")], {"2"}
+    assert watch() == ["canary"]
 
 
 @pytest.mark.parametrize(("before", "after"), [(set(), {"1"}), ({"1"}, set())], ids=["loaded", "unloaded"])
 def test_version_that_comes_or_goes_while_its_processes_are_counted_is_not_missed(watch, server, before, after):
     had(watch, Stub(NOBODY, "head_lite", "1"))
-    server.loaded = before
-    server.while_counting = lambda: setattr(server, "loaded", after)
-    assert watch(2) == ["canary"]
+    server.ready = before
+    server.while_counting = lambda: setattr(server, "ready", after)
+    assert watch() == ["canary"]
 
 
 def test_replaced_process_is_not_missed_but_its_successor_would_be(watch, server):
     had(watch, Stub(NOBODY, "head_lite"))
     server.living = [Stub(SOMEBODY, "head_lite")]
-    assert watch(2) == ["canary"]
+    assert watch() == ["canary"]
     server.living = []
-    watch.supervisor._stubs = [Stub(NOBODY, "head_lite")]
+    watch.supervisor._census._stubs = [Stub(NOBODY, "head_lite")]
     assert watch() == ["reload head_lite", "canary"]
+
+
+def test_process_that_died_unknown_or_while_another_ended_is_missed_in_the_end(watch, server):
+    server.counted = True
+    assert watch() == ["canary", "reload head_lite", "canary"]
+    server.living = [Stub(SOMEBODY, "head_lite")]
+    assert watch() == ["canary"]
+
+
+def test_process_that_is_stopped_for_long_counts_as_dead_although_another_answers(watch, server, monkeypatch):
+    server.counted = True
+    stopped = Stub(replace(SOMEBODY, state="T"), "head_lite")
+    server.living = [stopped]
+    assert watch() == ["canary"]  # a debugger may look at it for a moment
+    server.living = [Stub(SOMEBODY, "head_lite")]
+    assert watch() == ["canary"]
+    server.living = [stopped]
+    server.reload = lambda model: (server.done.append(f"reload {model}"), server.living.clear())
+    monkeypatch.setattr(module.os, "kill", lambda pid, number: server.done.append("kill"))
+    assert watch(2) == ["canary", "canary", "kill", "reload head_lite", "canary"]
 
 
 def test_only_as_many_ensembles_are_asked_as_reach_every_model(watch, server):
@@ -171,6 +198,12 @@ def test_two_failed_reloads_lead_to_a_restart(watch, server):
     assert watch() == ["reload head_lite", "canary", "reload head_lite", "canary", "restart"]
 
 
+def test_model_that_hangs_besides_is_brought_back_with_it(watch, server):
+    had(watch, Stub(NOBODY, "head_lite"))
+    server.canaries = [StubUnhealthyError("backbone_lite", "backbone_lite_0_1")]
+    assert sorted(watch()) == ["canary", "canary", "reload backbone_lite", "reload head_lite", "reload head_lite"]
+
+
 def test_ended_server_is_restarted(watch, server):
     server.running = False
     assert watch() == ["restart"]
@@ -179,7 +212,9 @@ def test_ended_server_is_restarted(watch, server):
 @pytest.mark.parametrize(
     ("error", "cure"),
     [
-        pytest.param(StubUnhealthyError("head_lite"), ["reload head_lite", "canary"], id="hanging process"),
+        pytest.param(
+            StubUnhealthyError("head_lite", "head_lite_0_0"), ["reload head_lite", "canary"], id="hanging process"
+        ),
         pytest.param(ModelMissingError("unknown model"), ["canary"], id="ensemble not loaded"),
         pytest.param(CanaryError("nonsense"), ["restart"], id="anything else"),
         pytest.param(BusyError("deadline"), ["restart"], id="no progress"),
@@ -192,13 +227,23 @@ def test_second_bad_canary_in_a_row_is_acted_upon(watch, server, error, cure):
     assert watch() == ["canary", *cure]
 
 
-def test_busy_server_that_makes_progress_is_left_alone(watch, server):
-    def busy(name: str) -> int:
-        server.num_answered += 1
-        return server.num_answered
+def test_hanging_process_is_found_behind_others_that_answer(watch, server):
+    hanging, starved = (StubUnhealthyError("head_lite", f"head_lite_0_{number}") for number in range(2))
+    server.canaries = [hanging, None, starved, None, hanging, None, starved, None]
+    assert watch(8) == ["canary"] * 8
+    server.canaries = [hanging]
+    assert watch() == ["canary", "reload head_lite", "canary"]
+    server.canaries = [hanging]
+    assert watch() == ["canary"]  # a new process starts with a good name
 
-    server.num_answers = busy
-    watch.supervisor._answers = {"classify": 0}
+
+def test_busy_server_that_makes_progress_is_left_alone(watch, server):
+    def busy(name: str) -> tuple[int, int]:
+        server.num_answered += 1
+        return server.num_answered, 0
+
+    server.num_requests = busy
+    watch.supervisor._requests = {"classify": (0, 0)}
     for _ in range(5):
         watch.supervisor._judge("classify", BusyError("queue full"))
     assert server.done == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -36,12 +37,18 @@ def served(folder: Path) -> dict[str, int]:
 def switch_answer(store: VersionedRepository, version: int) -> None:
     configs = store.ensembles()
     configs["classify"].ensemble_scheduling.step[1].model_version = version
-    store.switch(configs)
+    store.switch(version, configs)
+
+
+def add_answer(store: VersionedRepository, files: Mapping[str, Path | bytes]) -> int:
+    number = store.new_number()
+    store.add_version("tiny_answer", number, files)
+    return number
 
 
 def test_a_version_more_changes_nothing_before_the_switch_and_everything_after(store):
     with store.lock():
-        assert store.add_version("tiny_answer", {"model.onnx": b"new"}) == 2
+        assert add_answer(store, {"model.onnx": b"new"}) == 2
         assert served(store.folder) == {"tiny_pixels": 1, "tiny_answer": 1}
         store.load_only("tiny_answer", {1, 2})
         assert served(store.folder) == {"tiny_pixels": 1, "tiny_answer": 1}
@@ -56,7 +63,7 @@ def test_a_version_more_changes_nothing_before_the_switch_and_everything_after(s
 
 def test_previous_is_what_was_served_before(store):
     assert store.previous() is None
-    store.add_version("tiny_answer", {})
+    add_answer(store, {})
     store.load_only("tiny_answer", {1, 2})
     switch_answer(store, 2)
     before = store.previous()["classify"].ensemble_scheduling.step
@@ -66,11 +73,11 @@ def test_previous_is_what_was_served_before(store):
 def test_tidy_keeps_the_served_version_and_the_one_before(store):
     with store.lock():
         for version in (2, 3):
-            store.add_version("tiny_answer", {})
+            assert add_answer(store, {}) == version
             store.load_only("tiny_answer", {version - 1, version})
             switch_answer(store, version)
             store.tidy()
-        store.add_version("tiny_answer", {})
+        add_answer(store, {})
         (store.folder / "tiny_answer" / "partial-5").mkdir()
         store.tidy()
     assert store.versions("tiny_answer") == [2, 3]
@@ -78,13 +85,15 @@ def test_tidy_keeps_the_served_version_and_the_one_before(store):
     assert served(store.folder)["tiny_answer"] == 3
 
 
-def test_the_number_of_a_switch_that_was_taken_back_is_never_used_again(store):
-    configs = store.ensembles()
-    configs["classify"].ensemble_scheduling.step[1].model_version = store.add_version("tiny_answer", {})
-    first = store.switch(configs)
-    store.switch_back()
+@pytest.mark.parametrize("switched", [False, True], ids=["before it", "after it"])
+def test_the_number_of_a_change_that_failed_is_never_used_again(store, switched):
+    first = add_answer(store, {})
+    if switched:
+        switch_answer(store, first)
+        store.switch_back()
     store.tidy()
-    assert store.switch(store.ensembles()) > first
+    assert store.versions("tiny_answer") == [1]
+    assert store.new_number() == first + 1
 
 
 def test_an_adoption_that_was_cut_short_is_finished(tmp_path):
@@ -96,15 +105,16 @@ def test_an_adoption_that_was_cut_short_is_finished(tmp_path):
         (folder / "classify" / "config.pbtxt").unlink()
         (folder / "classify" / "config.pbtxt").write_bytes(plain)  # as if killed before this one was linked
         store.adopt()
-        store.add_version("tiny_answer", {})
+        add_answer(store, {})
     assert served(folder)["tiny_answer"] == 1
 
 
 def test_what_a_full_disk_leaves_is_no_version(store, monkeypatch, tmp_path):
     with pytest.raises(FileNotFoundError):
-        store.add_version("tiny_answer", {"a": b"content", "b": tmp_path / "nowhere"})
+        add_answer(store, {"a": b"content", "b": tmp_path / "nowhere"})
     assert store.versions("tiny_answer") == [1]
-    assert store.add_version("tiny_answer", {"a": b"content"}) == 2  # what is left over is not in the way
+    store.add_version("tiny_answer", 2, {"a": b"content"})  # what is left over is not in the way
+    assert store.versions("tiny_answer") == [1, 2]
 
 
 def test_only_one_may_change_a_repository_at_a_time(store):

@@ -66,9 +66,9 @@ def random_frames(num_videos: int = 1, num_frames: int = NUM_FRAMES, seed: int =
     return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
 
 
-def write(folder: Path, delay_s: float = 0.0) -> Path:
+def write(folder: Path, delay_s: float = 0.0, num_instances: int = 1) -> Path:
     """Write the repository into ``folder`` and return it; the last model takes ``delay_s`` longer."""
-    _write_model(folder, "tiny_pixels", [_FRAMES], [_FEATURES], pixels_graph())
+    _write_model(folder, "tiny_pixels", [_FRAMES], [_FEATURES], pixels_graph(), num_instances)
     _write_model(folder, "tiny_answer", [_FEATURES], _ANSWER, answer_graph())
     if delay_s:
         with (folder / "tiny_answer" / "1" / "model.py").open("a") as model:
@@ -133,9 +133,9 @@ def _config(name, backend, inputs, outputs) -> model_config_pb2.ModelConfig:
     return config
 
 
-def _write_model(folder: Path, name: str, inputs, outputs, graph: onnx.ModelProto) -> None:
+def _write_model(folder: Path, name: str, inputs, outputs, graph: onnx.ModelProto, num_instances: int = 1) -> None:
     config = _config(name, "python", inputs, outputs)
-    config.instance_group.add(kind=model_config_pb2.ModelInstanceGroup.KIND_CPU, count=1)
+    config.instance_group.add(kind=model_config_pb2.ModelInstanceGroup.KIND_CPU, count=num_instances)
     config.dynamic_batching.max_queue_delay_microseconds = 20_000
     for key, value in {"model_file": "model.onnx", "runtime": "onnxruntime", "num_threads": "1"}.items():
         config.parameters[key].string_value = value
