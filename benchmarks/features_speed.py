@@ -3,8 +3,8 @@
     python -m reelkind.benchmarks.features_speed [VIDEO_OR_FOLDER ...] [--rounds 9]
 
 All three are whole calls of ``Client.classify`` with a path, to an embedded server of the packaged bundle on this
-machine. From the video: decoding (in this process), preprocessing, backbone and head. From the cache: reading the file
-once for its hash, reading and checking the entry, head. From a features file: reading and checking it, head. Rounds
+machine. From the video: decoding (in this process), preprocessing, backbone and head. From the cache: looking up the
+file's hash, reading and checking the entry, head. From a features file: reading and checking it, head. Rounds
 alternate; a file's ratio is that of its medians, the verdict the median over the files.
 """
 

@@ -16,7 +16,10 @@ from reelkind.core.features import Features, FeaturesError, Recipe, Source
 from reelkind.core.user_cache import user_cache
 from reelkind.core.whole_files import PART_SUFFIX, write_whole
 
+from . import _known_files
 from ._errors import InvalidOption
+from ._known_files import Identity
+from ._source import StrPath, source_of
 
 logger = logging.getLogger(__name__)
 
@@ -45,40 +48,55 @@ class FeatureCache:
     """Makes the second classification of a file nearly free: its features are read, not computed.
 
     Entries are found by the contents of the video, never by its name, and by everything else that features depend on;
-    damaged ones are dropped. Any number of processes and threads may share a folder. A cache that cannot be read or
-    written is as good as none: that is logged once, and the work goes on.
+    damaged ones are dropped. A file is read for its hash once, and again when its size, inode or times have changed.
+    Any number of processes and threads may share a folder. A cache that cannot be read or written is as good as none:
+    that is logged once, and the work goes on.
 
     Args:
         folder: made if it is not there; by default the user's cache folder.
         max_bytes: what is kept, least recently used features going first; each process that writes may exceed it by a
             64th.
+        verify: read every file for its hash each time; for file systems whose times cannot be trusted.
 
     Raises:
         InvalidOption: if ``max_bytes`` is below 0.
         NoHomeError: if no folder is named and the user has no home.
     """
 
-    def __init__(self, folder: str | os.PathLike[str] | None = None, *, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, folder: StrPath | None = None, *, max_bytes: int = MAX_BYTES, verify: bool = False) -> None:
         if max_bytes < 0:
             raise InvalidOption(f"max_bytes must be at least 0, got {max_bytes}")
         self.folder = user_cache("features") if folder is None else Path(folder)
         self.max_bytes = max_bytes
+        self._verify = verify
         self._unmeasured = max_bytes  # bytes written since the folder was measured; the first write measures
         self._lock = threading.Lock()
         self._complained = False
 
+    def source_of(self, path: StrPath) -> Source:
+        """Name, hash and size of a file.
+
+        Raises:
+            VideoError: if it cannot be read.
+        """
+        before = None if self._verify else Identity.of(path)
+        if before is None:
+            return source_of(path)
+        kept = self._place(before.key, _known_files.SUFFIX)
+        sha256 = before.read(self._read(kept) or b"")
+        if sha256 is not None:
+            return Source.known(path, sha256, before.num_bytes)
+        source = source_of(path)
+        if before.is_settled and Identity.of(path) == before:
+            self._write(kept, before.write(source.sha256))
+        return source
+
     def get(self, source: Source, recipe: Recipe) -> Features | None:
         """The features of a video, or None if they are not there; an entry that is used is kept longer."""
         path = self._path(source, recipe)
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
+        data = self._read(path)
+        if data is None:
             return None
-        except OSError as error:
-            self._complain("read", path, error)
-            return None
-        with suppress(OSError):  # who may read but not write still may read
-            os.utime(path)
         try:
             found = files.from_bytes(data)
         except FeaturesError as error:
@@ -93,7 +111,31 @@ class FeatureCache:
         if len(data) > self.max_bytes:
             logger.info("feature cache: %s does not fit: %d bytes", features.source.name, len(data))
             return
-        path = self._path(features.source, features.recipe)
+        self._write(self._path(features.source, features.recipe), data)
+
+    def info(self) -> CacheInfo:
+        """What it holds now."""
+        entries = self._entries()
+        num_entries = sum(_is_features(path) for _, _, path in entries)
+        return CacheInfo(self.folder, num_entries, sum(size for _, size, _ in entries), self.max_bytes)
+
+    def clear(self) -> int:
+        """Remove everything kept; return how many features files were removed. Other files in the folder stay."""
+        return sum([self._remove(path) and _is_features(path) for _, _, path in self._entries()])
+
+    def _read(self, path: Path) -> bytes | None:
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._complain("read", path, error)
+            return None
+        with suppress(OSError):  # who may read but not write still may read
+            os.utime(path)
+        return data
+
+    def _write(self, path: Path, data: bytes) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, data)
@@ -106,19 +148,13 @@ class FeatureCache:
                 self._unmeasured = 0
                 self._sweep()
 
-    def info(self) -> CacheInfo:
-        """What it holds now."""
-        entries = self._entries()
-        return CacheInfo(self.folder, len(entries), sum(size for _, size, _ in entries), self.max_bytes)
-
-    def clear(self) -> int:
-        """Remove every entry; return how many were removed. Other files in the folder stay."""
-        return sum([self._remove(path) for _, _, path in self._entries()])
-
     def _path(self, source: Source, recipe: Recipe) -> Path:
         made_of = {"video": source.sha256, "format_version": files.FORMAT_VERSION, **recipe.describe()}
         key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
-        return self.folder / key[:2] / (key + files.SUFFIX)
+        return self._place(key, files.SUFFIX)
+
+    def _place(self, key: str, suffix: str) -> Path:
+        return self.folder / key[:2] / (key + suffix)
 
     def _entries(self) -> list[tuple[float, int, Path]]:
         """(when last used, bytes, path) of each, longest ago first; parts that a dead writer left count as well."""
@@ -128,7 +164,7 @@ class FeatureCache:
                 status = path.stat()
             except OSError:  # another process was quicker
                 continue
-            if path.name.endswith((files.SUFFIX, PART_SUFFIX)):
+            if path.name.endswith((files.SUFFIX, _known_files.SUFFIX, PART_SUFFIX)):
                 found.append((status.st_mtime, status.st_size, path))
         return sorted(found)
 
@@ -154,3 +190,7 @@ class FeatureCache:
         level = logging.DEBUG if self._complained else logging.WARNING
         self._complained = True
         logger.log(level, "feature cache: cannot %s %s: %s", what, path, error.strerror)
+
+
+def _is_features(path: Path) -> bool:
+    return path.name.endswith(files.SUFFIX)

@@ -80,7 +80,7 @@ async def extract_clip(session: Session, cache: FeatureCache | None, path: StrPa
         ClientError: if the server does not answer.
     """
     with unchanged(path):
-        source = await session.transport.offload(source_of, path)
+        source = await session.transport.offload(source_of if cache is None else cache.source_of, path)
         if cache is not None:
             recipe = recipe_of(await session.info(specs.features_name(*choice), fresh=True))
             found = await session.transport.offload(cache.get, source, recipe)
@@ -127,7 +127,7 @@ async def classify_cached(session: Session, cache: FeatureCache, path: StrPath, 
 async def _classify_cached(session: Session, cache: FeatureCache, path: StrPath, choice: Choice) -> Prediction:
     started = time.perf_counter()
     before = stamp(path)
-    source = await session.transport.offload(source_of, path)
+    source = await session.transport.offload(cache.source_of, path)
     info = await session.info(specs.features_name(*choice))
     views, called = info.model.views, os.fspath(path)
     found = await session.transport.offload(cache.get, source, recipe_of(info))

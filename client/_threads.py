@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, Generic, TypeVar
 
 from ._transport import finish
+
+WAKE_UP_S = 0.5
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -77,7 +79,7 @@ class _Running(Generic[T]):
 
     def __await__(self) -> Generator[Any, None, T]:
         yield from ()
-        return self._future.result()
+        return _first_done([self._future]).result()
 
 
 async def _next(events: AsyncGenerator[T, None]) -> T:
@@ -89,6 +91,13 @@ async def _close(events: AsyncGenerator[T, None]) -> None:
 
 
 def _next_result(waiting: deque[Future[T]], ordered: bool) -> T:
-    first = waiting[0] if ordered else next(iter(wait(waiting, return_when=FIRST_COMPLETED).done))
+    first = _first_done([waiting[0]] if ordered else waiting)
     waiting.remove(first)
     return first.result()
+
+
+def _first_done(futures: Collection[Future[T]]) -> Future[T]:
+    """Wait for any, but wake up now and then: a signal that came as the wait began is seen only then."""
+    while not (done := wait(futures, WAKE_UP_S, FIRST_COMPLETED).done):
+        pass
+    return next(iter(done))

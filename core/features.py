@@ -81,8 +81,13 @@ class Source:
         with open(path, "rb") as file:  # noqa: PTH123 (pathlib refuses null bytes with another error)
             digest = hashlib.file_digest(file, "sha256")
             size = file.tell()
+        return cls.known(path, digest.hexdigest(), size)
+
+    @classmethod
+    def known(cls, path: str | os.PathLike[str], sha256: str, num_bytes: int) -> Source:
+        """A file whose contents were read before."""
         name = os.path.basename(os.fspath(path))  # noqa: PTH119
-        return cls(name.encode("utf-8", "backslashreplace").decode(), digest.hexdigest(), size)
+        return cls(name.encode("utf-8", "backslashreplace").decode(), sha256, num_bytes)
 
 
 @dataclass(frozen=True, eq=False)
