@@ -65,8 +65,8 @@ def add_parsers(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def run_onnx(args: argparse.Namespace) -> int:
     """Write and check the graphs; one line a file."""
-    from reelkind.export.members import shares
     from reelkind.export.onnx_files import export_average, export_bundle
+    from reelkind.export.shares import shares
 
     _quieten()
     if args.report and args.precision != "fp16":

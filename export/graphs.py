@@ -26,7 +26,7 @@ from reelkind.core.specs import (
 
 from .canonical import assemble
 from .errors import ExportError
-from .members import shares
+from .shares import shares
 
 WIDTH_AXIS = 5  # of [B, V, T, 3, S, S]
 _FLIPPED = {"flip": "identity", "narrow_flip": "narrow"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,21 +11,9 @@ from reelkind.core.specs import Graph, average_graph
 
 from .errors import ExportError
 from .origin import REPRODUCE, find_graph_file, graph_candidates, metadata_entries
+from .shares import shares
 
 WEIGHTS_KEY = "member_weights"  # in the metadata of a joint average graph: shares, in the order of its members
-
-
-def shares(weights: Sequence[float] | None, num_members: int) -> list[float]:
-    """Weights of members as shares that sum to 1; equal ones for None.
-
-    Raises:
-        ExportError: if the weights do not fit the members.
-    """
-    given = [1.0] * num_members if weights is None else list(weights)
-    usable = all(math.isfinite(weight) and weight >= 0 for weight in given) and 0 < sum(given) < math.inf
-    if len(given) != num_members or not usable:
-        raise ExportError(f"{num_members} member(s) need as many weights >= 0, not all 0; got {given}")
-    return [weight / sum(given) for weight in given]
 
 
 def member_weights(bundles: Sequence[Bundle]) -> list[float]:

@@ -21,9 +21,10 @@ from .checkpoint import load_modules
 from .graphs import build_preprocess, build_temporal_attention, build_temporal_views
 from .half import CastRecord, to_half
 from .half_check import HalfReport, search
-from .members import average_file, shares
+from .members import average_file
 from .modules import build_backbone_graph, build_head_graph
 from .origin import find_graph_file, metadata_entries
+from .shares import shares
 from .steps import Stage
 from .torch_pipeline import (
     average_stage,
