@@ -30,8 +30,7 @@ from pathlib import Path
 
 from reelkind.benchmarks import environment, made_video
 from reelkind.cli._embedded import embedded_server
-from reelkind.client import Client, ProcessDecoder, Timeline
-from reelkind.client.decoding import Decoded
+from reelkind.client import Client, InlineDecoder, ProcessDecoder, Timeline
 from reelkind.core import specs, video
 from reelkind.core.taxonomy import CLASSES
 from reelkind.core.timeline import default_rate
@@ -43,18 +42,13 @@ NUM_CHUNKS = 4  # kept in memory for inference alone
 MODELS = (specs.classify_name(), specs.features_name(), specs.classify_features_name())
 
 
-class FromMemory:
-    """A decoder that costs nothing: chunks decoded before, as often as a video is long."""
-
-    num_workers = 1
+class FromMemory(InlineDecoder):
+    """A decoder whose streams cost nothing: chunks decoded before, as often as a video is long."""
 
     def __init__(self, chunks: Sequence[video.Chunk], num_chunks: int) -> None:
+        super().__init__()
         self._chunks = chunks
         self._num_chunks = num_chunks
-
-    def decode(self, path: str | os.PathLike[str], *, num_frames: int, size_px: int) -> Decoded:
-        """No clips are asked for."""
-        raise NotImplementedError
 
     def stream(self, path: str | os.PathLike[str], *, rate: float, size_px: int) -> Generator[video.Chunk, None, None]:
         """As many frames as the video has, though not its own."""
@@ -62,9 +56,6 @@ class FromMemory:
             chunk = self._chunks[i % len(self._chunks)]
             end_ms = round((i + 1) * len(chunk.frames) * 1000 / rate)
             yield video.Chunk(chunk.frames, chunk.times_ms, end_ms, end_ms, i == self._num_chunks - 1)
-
-    def close(self) -> None:
-        """Nothing is held."""
 
 
 def choose_clips(folder: Path | None) -> list[tuple[str, Path]]:
