@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 import resource
@@ -49,6 +50,26 @@ class Answers:
     def runs(self) -> list[float]:
         """Answers in order, repetitions left out."""
         return [value for place, value in enumerate(self.seen) if place == 0 or value != self.seen[place - 1]]
+
+    def wait_for_one_asked_from_now_on(self) -> None:
+        """Return when a request has been answered or has failed that was begun after this call."""
+        enough, deadline = len(self.seen) + len(self.errors) + 2, time.monotonic() + 60.0  # one may be on its way
+        while len(self.seen) + len(self.errors) < enough:
+            assert time.monotonic() < deadline, "nobody asks"
+            time.sleep(0.01)
+
+
+class AskedInEveryStage(logging.Handler):
+    """Holds a promotion up at each stage that it logs, until every client that asks was answered in it."""
+
+    def __init__(self, answers: dict[str, Answers]) -> None:
+        super().__init__(logging.INFO)
+        self._answers = answers
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """As `logging.Handler.emit`."""
+        for each in self._answers.values():
+            each.wait_for_one_asked_from_now_on()
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +144,19 @@ def asked_all_the_while(server: TritonServer) -> Iterator[dict[str, Answers]]:
     threads = [threading.Thread(target=keep_asking, args=[name]) for name in answers]
     for thread in threads:
         thread.start()
+    stages, log = AskedInEveryStage(answers), logging.getLogger("reelkind.serving.promotion")
+    level = log.level
     try:
+        for each in answers.values():
+            each.wait_for_one_asked_from_now_on()
+        log.addHandler(stages)
+        log.setLevel(logging.INFO)
         yield answers
+        for each in answers.values():
+            each.wait_for_one_asked_from_now_on()
     finally:
+        log.setLevel(level)
+        log.removeHandler(stages)
         done.set()
         for thread in threads:
             thread.join()
@@ -143,12 +174,12 @@ def test_no_request_is_lost_or_answered_by_a_mixture(server, hot, clip, caplog):
         status, out, err = promote(server, "--rollback", "--clips", clip)
         assert (status, err) == (0, "")
         assert f"rolled back: average_{hot.name} 1, backbone_{hot.name} 1, head_{hot.name} 1" in out
-        time.sleep(0.5)
     for each in answers.values():
         assert each.errors == []
         first, second, third = each.runs()
         assert first == third != second
-    assert caplog.messages == []  # the supervisor takes an unloaded version for no crash
+    warnings = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+    assert warnings == []  # the supervisor takes an unloaded version for no crash
     deadline = time.monotonic() + 20.0
     while {stub.version for stub in server.stubs()} != {"1"}:
         assert time.monotonic() < deadline, "the process of an unloaded version goes on"
