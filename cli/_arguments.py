@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import math
 
 MAX_SECONDS = 86_400  # system calls overflow at some weeks
 MIN_FRAMES_PER_SECOND, MAX_FRAMES_PER_SECOND = 0.001, 1000  # core.video's, which --help need not load
+SWITCH_PENALTY = 2.0  # core.segments', likewise
 
 
 def positive(text: str) -> int:
@@ -37,6 +39,14 @@ def share(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"must be from 0 to 1, got {text}")
+    return value
+
+
+def nats(text: str) -> float:
+    """An amount of evidence, at least 0."""
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number, at least 0, got {text}")
     return value
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _connecting, _printing
-from ._arguments import frames_per_second
+from ._arguments import SWITCH_PENALTY, frames_per_second, nats
 
 if TYPE_CHECKING:
     from reelkind.client import Client, Timeline
@@ -23,8 +23,8 @@ EXIT_FAILED = 1
 _DESCRIPTION = """\
 Tell what kind of picture videos of any length show when: segments of animation, gaming, natural and flat.
 
-A window of frames is classified every few seconds, by default eight seconds every four; windows in a row with the
-same answer are a segment, whose borders are true to about half a window. Memory does not grow with the video.
+A window of frames is classified every few seconds, by default eight seconds every four; the likeliest sequence of
+classes makes the segments, whose borders are true to about half a window. Memory does not grow with the video.
 
 Results go to stdout as they are found; talk goes to stderr.
 Exit status: 0 every video has a timeline, 1 some have none or end too early, 2 wrong usage."""
@@ -57,6 +57,13 @@ def add_parser(subparsers: Any) -> None:
         type=frames_per_second,
         metavar="R",
         help="frames a second to look at (default: 2 for 16-frame models)",
+    )
+    parser.add_argument(
+        "--switch-penalty",
+        type=nats,
+        default=SWITCH_PENALTY,
+        metavar="NATS",
+        help="evidence that a change of class needs: less for more and shorter segments (default: %(default)g)",
     )
     _connecting.add_arguments(parser)
     _connecting.add_abstaining(parser)
@@ -114,7 +121,10 @@ def _tell(client: Client, item: Input, args: argparse.Namespace, report: Report)
         if item.problem is not None:
             raise VideoError(item.path, item.problem)
         with Progress(item.path, shown=not args.no_progress) as progress:
-            for event in client.stream_timeline(item.path, rate=args.rate, progress=progress.at):
+            events = client.stream_timeline(
+                item.path, rate=args.rate, switch_penalty=args.switch_penalty, progress=progress.at
+            )
+            for event in events:
                 with progress.hidden():
                     report.add(item.path, event)
                 if isinstance(event, Timeline):

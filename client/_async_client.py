@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from reelkind.core.errors import ReelkindError
 from reelkind.core.features import Features, Recipe
+from reelkind.core.segments import SWITCH_PENALTY
 from reelkind.core.specs import classify_name
 
 from . import _features, _session, _stream
@@ -126,10 +127,20 @@ class AsyncClient:
         return await _features.classify_features(self._session, features, self._session.choose(member, tta), name)
 
     async def timeline(
-        self, path: StrPath, *, rate: float | None = None, member: str | None = None, tta: str | None = None
+        self,
+        path: StrPath,
+        *,
+        rate: float | None = None,
+        switch_penalty: float = SWITCH_PENALTY,
+        progress: Progress | None = None,
+        member: str | None = None,
+        tta: str | None = None,
     ) -> Timeline:
         """As ``Client.timeline``."""
-        async for event in self.stream_timeline(path, rate=rate, member=member, tta=tta):
+        events = self.stream_timeline(
+            path, rate=rate, switch_penalty=switch_penalty, progress=progress, member=member, tta=tta
+        )
+        async for event in events:
             if isinstance(event, Timeline):
                 return event
         raise AssertionError("a timeline ends with itself")
@@ -139,12 +150,14 @@ class AsyncClient:
         path: StrPath,
         *,
         rate: float | None = None,
+        switch_penalty: float = SWITCH_PENALTY,
         progress: Progress | None = None,
         member: str | None = None,
         tta: str | None = None,
     ) -> AsyncGenerator[Event, None]:
         """As ``Client.stream_timeline``."""
-        return _stream.timeline(self._session, path, self._session.choose(member, tta), rate, progress, _spawn)
+        choice = self._session.choose(member, tta)
+        return _stream.timeline(self._session, path, choice, rate, switch_penalty, progress, _spawn)
 
     async def classify_many(
         self,

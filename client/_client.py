@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from reelkind.core.errors import ReelkindError
 from reelkind.core.features import Features, Recipe
+from reelkind.core.segments import SWITCH_PENALTY
 from reelkind.core.specs import classify_name
 
 from . import _features, _session, _stream
@@ -199,10 +200,20 @@ class Client:
         return finish(_features.classify_features(self._session, features, self._session.choose(member, tta), name))
 
     def timeline(
-        self, path: StrPath, *, rate: float | None = None, member: str | None = None, tta: str | None = None
+        self,
+        path: StrPath,
+        *,
+        rate: float | None = None,
+        switch_penalty: float = SWITCH_PENALTY,
+        progress: Progress | None = None,
+        member: str | None = None,
+        tta: str | None = None,
     ) -> Timeline:
         """What a video of any length shows when; arguments and errors as ``stream_timeline``."""
-        for event in self.stream_timeline(path, rate=rate, member=member, tta=tta):
+        events = self.stream_timeline(
+            path, rate=rate, switch_penalty=switch_penalty, progress=progress, member=member, tta=tta
+        )
+        for event in events:
             if isinstance(event, Timeline):
                 return event
         raise AssertionError("a timeline ends with itself")
@@ -212,6 +223,7 @@ class Client:
         path: StrPath,
         *,
         rate: float | None = None,
+        switch_penalty: float = SWITCH_PENALTY,
         progress: Progress | None = None,
         member: str | None = None,
         tta: str | None = None,
@@ -221,17 +233,22 @@ class Client:
         Args:
             path: a video, or a features file made with a rate.
             rate: frames a second to look at; by default as many as make a window of ``core.timeline.WINDOW_S``.
+            switch_penalty: nats of evidence that a change of the label needs. 0 gives every half-window its
+                likeliest class, more gives fewer and longer segments; docs/timelines.md says what it does.
             progress: called with milliseconds decoded and milliseconds in all.
             member: see the class.
             tta: see the class.
 
         Raises:
+            InvalidOption: if ``rate`` or ``switch_penalty`` cannot be.
             VideoError: if nothing of the file can be read; a file that is cut off has a timeline with an ``error``.
             FeaturesError: if it holds features that are damaged, or made with something else than the server has.
             ClientError: if the server does not answer.
         """
         choice = self._session.choose(member, tta)
-        return iterate(partial(_stream.timeline, self._session, path, choice, rate, progress), IN_FLIGHT)
+        return iterate(
+            partial(_stream.timeline, self._session, path, choice, rate, switch_penalty, progress), IN_FLIGHT
+        )
 
     def classify_many(
         self,

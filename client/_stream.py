@@ -8,6 +8,7 @@ and no more chunks are taken than may be in flight. Written once, as coroutines,
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import deque
@@ -100,7 +101,13 @@ async def extract_stream(
 
 
 async def timeline(
-    session: Session, path: StrPath, choice: Choice, rate: float | None, progress: Progress | None, spawn: Spawn
+    session: Session,
+    path: StrPath,
+    choice: Choice,
+    rate: float | None,
+    switch_penalty: float,
+    progress: Progress | None,
+    spawn: Spawn,
 ) -> AsyncGenerator[Event, None]:
     """Windows and segments while a file is decoded, or from its features, the timeline last.
 
@@ -109,6 +116,8 @@ async def timeline(
         FeaturesError: if features were made with something else than the server has.
         ClientError: if the server does not answer.
     """
+    if not 0 <= switch_penalty < math.inf:
+        raise InvalidOption(f"switch_penalty must be a number of nats, 0 or more, got {switch_penalty}")
     info = await session.info(specs.features_name(*choice))
     if is_features_file(path):
         features = await session.transport.offload(load, path)
@@ -117,13 +126,18 @@ async def timeline(
     else:
         rate = _check_rate(default_rate(info.num_frames) if rate is None else rate)
         pieces = _pieces(session, path, info, rate, spawn, progress)
-    async with aclosing(_events(session, path, choice, rate, pieces)) as events:
+    async with aclosing(_events(session, path, choice, rate, switch_penalty, pieces)) as events:
         async for event in events:
             yield event
 
 
 async def _events(
-    session: Session, path: StrPath, choice: Choice, rate: float, pieces: AsyncGenerator[Piece, None]
+    session: Session,
+    path: StrPath,
+    choice: Choice,
+    rate: float,
+    switch_penalty: float,
+    pieces: AsyncGenerator[Piece, None],
 ) -> AsyncGenerator[Event, None]:
     started = time.perf_counter()
     model = specs.classify_features_name(*choice)
@@ -135,6 +149,7 @@ async def _events(
         num_frames=info.num_frames,
         classes=info.classes,
         abstain_below=0.0 if threshold is None else threshold.confidence,
+        switch_penalty=switch_penalty,
     )
     windows = Windows(info.num_frames)
     position_ms, problem = 0, None

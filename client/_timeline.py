@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from reelkind.core.errors import VideoError
-from reelkind.core.timeline import FilledWindow, Segmenter, Span, vote
+from reelkind.core.segments import Segmenter, Span
+from reelkind.core.timeline import FilledWindow, vote
 
 from ._prediction import ModelInfo, Prediction
 
@@ -132,6 +133,7 @@ class Assembly:
         num_frames: T, frames of a window.
         classes: names of the scores, in order.
         abstain_below: confidence under which no label is given; 0 gives one always.
+        switch_penalty: see ``core.segments``.
     """
 
     def __init__(
@@ -142,11 +144,12 @@ class Assembly:
         num_frames: int,
         classes: tuple[str, ...],
         abstain_below: float,
+        switch_penalty: float,
     ) -> None:
         self._path = os.fspath(path)
         self._rate = rate
         self._classes = classes
-        self._segmenter = Segmenter(num_frames, abstain_below)
+        self._segmenter = Segmenter(num_frames, abstain_below, switch_penalty)
         self._end: tuple[int, int] | None = None  # (frames, milliseconds)
         self._windows: list[Window] = []
         self._segments: list[Segment] = []

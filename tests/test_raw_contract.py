@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
@@ -10,7 +9,6 @@ import subprocess
 from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
-from types import ModuleType
 from urllib.parse import urlsplit
 
 import grpc
@@ -31,13 +29,6 @@ def blocks(language: str, title: str) -> list[str]:
     """Code of one language under one heading of the page."""
     section = re.split(r"^###? ", TEXT.partition(f"# {title}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
     return re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
-
-
-def readme_tables() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("readme_tables", ROOT / "docs" / "readme_tables.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +70,6 @@ def request(
     made.inputs.add(name="frames", datatype=datatype, shape=frames.shape)
     made.raw_input_contents.append(frames.tobytes()[:num_bytes])
     return made
-
-
-def test_generated_tables_are_current() -> None:
-    assert readme_tables().render(TEXT, PAGE) == TEXT, "run `python docs/readme_tables.py`"
 
 
 def test_messages_of_the_page_are_those_of_triton() -> None:

@@ -14,10 +14,12 @@ import pytest
 from standin import StandinServer
 from videos import write_video
 
-from reelkind.cli import _connecting
+from reelkind.cli import _arguments, _connecting
 from reelkind.cli.main import main
 from reelkind.client import InlineDecoder
 from reelkind.core import features_files as files
+from reelkind.core import segments
+from reelkind.core.video import MAX_RATE, MIN_RATE
 
 COLOURS = {"animation": (255, 0, 0), "gaming": (0, 255, 0), "natural": (0, 0, 255)}
 FPS = 5
@@ -76,6 +78,21 @@ def test_the_table_has_a_strip_and_a_line_a_segment(video: Path, capsys: pytest.
     assert first.startswith("  0:00:00.0 .. 0:00:12.0  █ animation")
     assert second.startswith("  0:00:12.0 .. 0:00:20.0  ▒ natural")
     assert (blank, captured.err) == ("", "")
+
+
+def test_how_easily_segments_change_can_be_said(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    path = write_colours(folder / "moment.mp4", [("animation", 6), ("gaming", 2), ("animation", 6)])
+    for penalty, num_segments in ((0, 3), (100, 1)):
+        assert run("timeline", "--rate", 2, "--switch-penalty", penalty, "--jsonl", path) == 0
+        assert len(capsys.readouterr().out.splitlines()) == num_segments + 1
+    with pytest.raises(SystemExit):
+        run("timeline", "--switch-penalty", "-1", path)
+    assert "--switch-penalty: must be a number, at least 0, got -1" in capsys.readouterr().err
+
+
+def test_numbers_that_help_tells_are_those_in_use() -> None:
+    assert _arguments.SWITCH_PENALTY == segments.SWITCH_PENALTY
+    assert (_arguments.MIN_FRAMES_PER_SECOND, _arguments.MAX_FRAMES_PER_SECOND) == (MIN_RATE, MAX_RATE)
 
 
 def test_json_lines_come_as_segments_are_final(video: Path, capsys: pytest.CaptureFixture) -> None:

@@ -86,6 +86,20 @@ def test_segments_are_where_the_colours_are(client: Client, four_parts: Path) ->
     assert timeline.windows[0].embedding.ndim == 1
 
 
+def test_a_moment_of_another_class_is_a_segment_if_changes_are_cheap(client: Client, tmp_path: Path) -> None:
+    path = write_colours(tmp_path / "moment.mp4", [("animation", 6), ("gaming", 2), ("animation", 6)])
+    cheap, dear = (client.timeline(path, rate=RATE, switch_penalty=penalty) for penalty in (0, 100))
+    assert [segment.label for segment in cheap.segments] == ["animation", "gaming", "animation"]
+    assert told(dear) == [(0, 14000, "animation")]
+    assert [window.scores for window in dear.windows] == [window.scores for window in cheap.windows]
+
+
+@pytest.mark.parametrize("penalty", [-0.1, float("inf"), float("nan")])
+def test_penalties_that_cannot_be_are_refused(client: Client, four_parts: Path, penalty: float) -> None:
+    with pytest.raises(InvalidOption, match="switch_penalty must be a number of nats, 0 or more, got"):
+        client.timeline(four_parts, switch_penalty=penalty)
+
+
 def test_events_come_in_order_and_the_timeline_last(client: Client, four_parts: Path) -> None:
     events = list(client.stream_timeline(four_parts, rate=RATE))
     timeline = events[-1]

@@ -1,4 +1,4 @@
-"""core.timeline against brute force: every frame asked which windows see it and which segment it is in."""
+"""Windows of core.timeline against brute force, every frame asked which windows see it; the vote."""
 
 from itertools import pairwise
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from reelkind.core.clips import segment_middles
-from reelkind.core.timeline import FilledWindow, Segmenter, Span, Windows, best, stride, vote
+from reelkind.core.segments import stride
+from reelkind.core.timeline import FilledWindow, Windows, vote
 
 
 def numbered(first: int, num_frames: int) -> dict[str, np.ndarray]:
@@ -48,82 +49,6 @@ def test_no_more_is_kept_than_windows_need() -> None:
     assert most <= 24
 
 
-def segments_of(labels: str, num_frames: int = 4, abstain_below: float = 0.0, tail: int = 0) -> list[Span]:
-    """Segments of a video whose half-windows have the classes ``a``, ``b``, ``c``; ``?`` is an undecided one."""
-    step = stride(num_frames)
-    total = len(labels) * step + tail
-    kinds = {"a": (0.8, 0.1, 0.1), "b": (0.1, 0.8, 0.1), "c": (0.1, 0.1, 0.8), "?": (0.34, 0.33, 0.33)}
-    per_frame = np.array([kinds[label] for label in labels for _ in range(step)] + [kinds[labels[-1]]] * tail)
-    segmenter = Segmenter(num_frames, abstain_below)
-    found = []
-    for window in windows_of(num_frames, total, 16):
-        found += segmenter.add(window.start, window.stop, per_frame[window.start : window.stop].mean(axis=0))
-    return found + segmenter.finish(total)
-
-
-def told(spans: list[Span]) -> list[tuple[int, int, str]]:
-    return [(span.start, span.stop, "?" if span.label is None else "abc"[span.label]) for span in spans]
-
-
-@pytest.mark.parametrize(
-    ("labels", "expected"),
-    [
-        pytest.param("aaaa", [(0, 8, "a")], id="one-class"),
-        pytest.param("a", [(0, 2, "a")], id="shorter-than-a-window"),
-        pytest.param("aaaabbbb", [(0, 8, "a"), (8, 16, "b")], id="one-border"),
-        pytest.param("aaaabaaaa", [(0, 18, "a")], id="flicker-inside"),
-        pytest.param("aaaabbbaaaa", [(0, 8, "a"), (8, 14, "b"), (14, 22, "a")], id="more-than-a-flicker"),
-    ],
-)
-def test_segments_are_as_tabulated(labels: str, expected: list[tuple[int, int, str]]) -> None:
-    assert told(segments_of(labels)) == expected
-
-
-@pytest.mark.parametrize("tail", [0, 1])
-@pytest.mark.parametrize("seed", range(20))
-def test_segments_have_no_gaps_and_borders_near_the_true_ones(seed: int, tail: int) -> None:
-    rng = np.random.default_rng(seed)
-    runs = [("abc"[(seed + i) % 3], int(rng.integers(5, 12))) for i in range(6)]
-    labels = "".join(label * length for label, length in runs)
-    spans = segments_of(labels, num_frames=8, tail=tail)
-    assert spans[0].start == 0
-    assert spans[-1].stop == len(labels) * 4 + tail
-    assert all(a.stop == b.start and a.label != b.label for a, b in pairwise(spans))
-    assert ["abc"[span.label or 0] for span in spans] == [label for label, _ in runs]
-    true_borders = np.cumsum([length * 4 for _, length in runs])[:-1]
-    assert np.abs(true_borders - [span.stop for span in spans[:-1]]).max() <= 4, "half a window"
-
-
-def test_segments_scores_are_the_mean_over_their_frames() -> None:
-    (span,) = segments_of("aaaabaaaa")
-    assert span.scores.sum() == pytest.approx(1)
-    assert 0.65 < span.scores[0] < 0.75, "the flicker counts"
-
-
-def test_segments_are_given_away_before_the_video_ends() -> None:
-    segmenter = Segmenter(2)
-    a, b = np.array([0.9, 0.1]), np.array([0.1, 0.9])
-    given = [segmenter.add(i, i + 2, scores) for i, scores in enumerate([a, a, a, b, b, b])]
-    assert [len(spans) for spans in given] == [0, 0, 0, 0, 0, 1], "with the second cell of another class"
-    assert (given[5][0].start, given[5][0].stop, given[5][0].label) == (0, 4, 0)
-
-
-def test_what_is_not_likely_enough_has_no_label() -> None:
-    spans = segments_of("aaaa????bbbb", abstain_below=0.5)
-    assert [label for _, _, label in told(spans)] == ["a", "?", "b"]
-    assert told(segments_of("????", abstain_below=0.5)) == [(0, 8, "?")]
-    assert best(np.array([0.4, 0.6]), 0.6) == 1
-    assert best(np.array([0.4, 0.6]), 0.61) is None
-
-
-def test_a_flicker_between_different_neighbours_joins_the_likelier_one() -> None:
-    segmenter = Segmenter(2)
-    rows = [(0.9, 0.1, 0.0)] * 3 + [(0.1, 0.3, 0.6)] + [(0.1, 0.9, 0.0)] * 3
-    found = [span for i, row in enumerate(rows) for span in segmenter.add(i, i + 1, np.array(row))]
-    found += segmenter.finish(len(rows))
-    assert told(found) == [(0, 3, "a"), (3, 7, "b")]
-
-
 def test_the_vote_is_by_time_and_tells_mixtures() -> None:
     a, b = np.array([0.9, 0.1]), np.array([0.2, 0.8])
     found = vote([(30, 0, a), (10, 1, b)])
@@ -145,7 +70,3 @@ def test_time_without_a_label_does_not_vote() -> None:
 
 def test_a_video_of_no_length_still_votes() -> None:
     assert vote([(0, 1, np.array([0.2, 0.8]))]).label == 1
-
-
-def test_a_stride_is_half_a_window_and_never_nothing() -> None:
-    assert [stride(num_frames) for num_frames in (1, 2, 7, 16)] == [1, 1, 3, 8]

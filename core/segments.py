@@ -1,0 +1,171 @@
+"""Answers for windows of a video to segments, stretches of one label. Pure: no files, no network.
+
+Windows of T frames come in order, each half a window after the one before; so every cell, the half of a window, is
+covered by two of them, but for the first and the last. A cell's scores are the mean of the windows that cover it.
+
+    cells      |   |   |   |   |
+    windows    |-------|
+                   |-------|
+                       |-------|
+
+The labels of the cells are the likeliest sequence: that with the most evidence, the sum of the logarithms of the scores
+of its labels, less a penalty for every change. So a label that is a little likelier than another for a moment makes no
+segment, while one that is much likelier, or likelier for long, does. No label has as much evidence as one whose score
+is just the threshold. Cells in a row with the same label are a segment.
+
+Source: A. J. Viterbi, Error bounds for convolutional codes and an asymptotically optimum decoding algorithm (1967);
+a penalty that is the same for all changes is the model of R. B. Potts (1952).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+SWITCH_PENALTY = 2.0  # nats; docs/timelines.md says what others do
+LEAST_SCORE = 0.01  # no answer for a single window is surer than this that it is not some class
+
+Scores = npt.NDArray[np.floating[Any]]
+"""float [K]"""
+
+
+def stride(num_frames: int) -> int:
+    """Frames from window to window, which is also the length of a cell."""
+    return max(1, num_frames // 2)
+
+
+@dataclass(eq=False)
+class Span:
+    """Frames ``[start, stop)`` of one label.
+
+    Attributes:
+        label: number of the class; None where no class is likely enough.
+        scores: float [K], mean over the frames.
+    """
+
+    start: int
+    stop: int
+    label: int | None
+    scores: Scores
+
+    def absorb(self, after: Span) -> None:
+        """Take in the span that follows, whatever its label."""
+        length, other_length = self.stop - self.start, after.stop - after.start
+        self.scores = (self.scores * length + after.scores * other_length) / (length + other_length)
+        self.stop = after.stop
+
+
+class LikeliestSequence:
+    """The sequence of labels with the most evidence, as far as it is certain while evidence comes in.
+
+    Args:
+        num_labels: L.
+        switch_penalty: nats that every change of the label costs.
+    """
+
+    def __init__(self, num_labels: int, switch_penalty: float) -> None:
+        self._labels = np.arange(num_labels)
+        self._switch_penalty = switch_penalty
+        self._evidence = np.zeros(num_labels)  # of the best sequence that ends with each label
+        self._paths = np.empty((num_labels, 0), np.intp)  # [L, N], these sequences, less what has been taken
+
+    def extend(self, evidence: Scores) -> None:
+        """Add one label to the sequence, given the evidence for each, float [L] in nats."""
+        changed = self._evidence.max() - self._switch_penalty
+        came_from = np.where(self._evidence < changed, self._evidence.argmax(), self._labels)
+        self._paths = np.column_stack([self._paths[came_from], self._labels])
+        self._evidence = np.maximum(self._evidence, changed) + evidence
+
+    def take_certain(self) -> list[int]:
+        """The labels at the beginning that no evidence to come can change: those in which all that may win agree."""
+        alive = self._paths[self._evidence >= self._evidence.max() - self._switch_penalty]
+        agree = (alive == alive[0]).all(axis=0)
+        num_certain = agree.size if agree.all() else int(agree.argmin())
+        certain: list[int] = alive[0, :num_certain].tolist()
+        self._paths = self._paths[:, num_certain:]
+        return certain
+
+    def take_all(self) -> list[int]:
+        """All labels left, as no evidence is to come."""
+        found: list[int] = self._paths[self._evidence.argmax()].tolist()
+        self._paths = self._paths[:, :0]
+        return found
+
+
+class Segmenter:
+    """Windows' answers, in order, to segments, each given away as soon as nothing can change it any more.
+
+    Args:
+        num_frames: T, frames of a window.
+        abstain_below: scores under which no class is named; 0 names one always.
+        switch_penalty: nats that a change of the label costs; 0 gives every cell its likeliest.
+    """
+
+    def __init__(self, num_frames: int, abstain_below: float = 0.0, switch_penalty: float = SWITCH_PENALTY) -> None:
+        self._stride = stride(num_frames)
+        self._abstain_below = abstain_below
+        self._switch_penalty = switch_penalty
+        self._recent: list[tuple[int, int, Scores]] = []
+        self._next_cell = 0
+        self._sequence: LikeliestSequence | None = None
+        self._cells: deque[Span] = deque()  # without a label so far
+        self._open: Span | None = None  # the label of the next cell may be the same
+        self._unnamed: Span | None = None  # has no label, and the open one may have none in the end
+
+    def add(self, start: int, stop: int, scores: Scores) -> list[Span]:
+        """Take the answer for frames ``[start, stop)``, float [K]; return the segments that are final."""
+        self._recent.append((start, stop, scores))
+        while self._next_cell <= start and self._next_cell + self._stride <= stop:
+            self._finish_cell(self._next_cell + self._stride)
+        self._recent = [window for window in self._recent if window[1] > self._next_cell]
+        return self._label(self._sequence.take_certain()) if self._sequence else []
+
+    def finish(self, num_frames: int) -> list[Span]:
+        """The segments left over of a video of ``num_frames`` frames."""
+        while self._next_cell < num_frames:
+            self._finish_cell(min(self._next_cell + self._stride, num_frames))
+        found = self._label(self._sequence.take_all()) + self._close() if self._sequence else []
+        return [*found, self._unnamed] if self._unnamed else found
+
+    def _finish_cell(self, stop: int) -> None:
+        start = self._next_cell
+        covering = [scores for first, last, scores in self._recent if first <= start and stop <= last]
+        scores: Scores = np.mean(covering, axis=0)
+        with_none = np.append(scores, self._abstain_below)
+        if self._sequence is None:
+            self._sequence = LikeliestSequence(len(with_none), self._switch_penalty)
+        weight = (stop - start) / self._stride  # the last cell of a video may be shorter
+        self._sequence.extend(weight * np.log(np.maximum(with_none, LEAST_SCORE)))
+        self._cells.append(Span(start, stop, None, scores))
+        self._next_cell = stop
+
+    def _label(self, labels: list[int]) -> list[Span]:
+        """Give the next cells their labels; return the segments that end thereby."""
+        found = []
+        for number in labels:
+            cell = self._cells.popleft()
+            cell.label = number if number < len(cell.scores) else None
+            if self._open is not None and self._open.label == cell.label:
+                self._open.absorb(cell)
+            else:
+                found += self._close()
+                self._open = cell
+        return found
+
+    def _close(self) -> list[Span]:
+        """End the open segment; one whose mean is below the threshold has no label, as its neighbour may not have."""
+        span, self._open = self._open, None
+        if span is None:
+            return []
+        if span.label is not None and span.scores[span.label] < self._abstain_below:
+            span.label = None
+        if self._unnamed is not None and span.label is None:
+            self._unnamed.absorb(span)
+            return []
+        found = [each for each in (self._unnamed, span) if each is not None]
+        self._unnamed = found.pop() if span.label is None else None
+        return found

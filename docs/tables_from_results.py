@@ -1,0 +1,175 @@
+"""Tables of what was measured last: `benchmarks/results/` and the metrics in the shipped bundles."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tables_from_code import table
+
+from reelkind.benchmarks import tta
+from reelkind.core import bundle
+from reelkind.core.segments import SWITCH_PENALTY
+
+ROOT = Path(__file__).parents[1]
+MEASURED = ROOT / "benchmarks" / "results"
+MEMBERS = ("lite", "lite2")
+
+
+def performance() -> str:
+    """Serving overhead as last measured."""
+    report = _measured("serving_overhead_cpu")
+    rates, machine = report["clips_per_second"], report["machine"]
+
+    def compared(key: str) -> str:
+        found = report[key]
+        return f"**{found['median']:.2f}** ({found['low']:.2f} .. {found['high']:.2f})"
+
+    rows = [
+        ("Triton, gRPC and shared memory", f"{rates['triton']:.1f}", ""),
+        (
+            "one plain ONNX Runtime session a graph, in-process",
+            f"{rates['sessions']:.1f}",
+            compared("triton_to_sessions"),
+        ),
+        ("the same, executed as the server does", f"{rates['as served']:.1f}", compared("triton_to_as_served")),
+    ]
+    frames, size, *_ = report["clip"]
+    is_current = report["weights_sha256"] == bundle.weights_hash(bundle.load(ROOT / "bundles" / "lite"))
+    earlier = "" if is_current else ", with an earlier `lite`"
+    return (
+        table(
+            (
+                f"clips of {frames} frames, {size}x{size}, concurrency {report['concurrency']}",
+                "clips/s",
+                "Triton / this, median (quartiles)",
+            ),
+            rows,
+        )
+        + f"\n\n{machine['processor']}, {machine['cores']} cores; ONNX Runtime; `make bench`{earlier}. "
+        "GPU: not measured."
+    )
+
+
+def serving() -> str:
+    """What features, timelines and company cost, as last measured."""
+    features, borders = _measured("features_speed_cpu"), _measured("timeline_borders_cpu")
+    overlap, company = _measured("timeline_overlap_cpu"), _measured("concurrency")
+    alone, crowd = (company["shared memory"][callers] for callers in ("1", "8"))
+    batches = crowd["models"][f"backbone_{company['bundle']}"]
+    right, parts = borders["right_in_timeline_where_right_alone"], borders["right_alone"]
+    memory, ratio = borders["resident_mb"], overlap["timeline_to_slower_half"]
+    decoding, inference = (statistics.median(overlap["seconds"][f"{half} alone"]) for half in ("decoding", "inference"))
+    rows = [
+        (
+            "a file classified again, from the cache of features",
+            f"**{features['from_cache']['median']:.0f} times** as fast as the first time "
+            f"(least of {len(features['files'])} files: {features['from_cache']['least']:.1f})",
+        ),
+        (
+            f"timeline of {borders['minutes']:.0f} minutes, {len(borders['parts'])} known segments",
+            f"{right} of the {parts} segments right that are right as single clips; borders off by at most "
+            f"{max(borders['border_errors_s']):.0f} s; {borders['wall_s']:.0f} s; the client's memory "
+            f"{memory['first']:.0f} MB at first, then {memory['least']:.0f} .. {memory['most']:.0f} MB",
+        ),
+        (
+            f"timeline of {overlap['minutes']:.0f} minutes, decoder and server on a core each",
+            f"**{ratio['median']:.2f}** of the slower of decoding alone ({decoding:.0f} s) and inference alone "
+            f"({inference:.0f} s), {_rounds(ratio['rounds'])}",
+        ),
+        (
+            "8 callers at once, against one",
+            f"**{crowd['to_one_caller']['median']:.2f}** of its clips/s "
+            f"({crowd['to_one_caller']['low']:.2f} .. {crowd['to_one_caller']['high']:.2f}; one: "
+            f"{alone['clips_per_second']:.1f}); {batches['clips']} clips in {batches['executions']} executions",
+        ),
+    ]
+    return table((f"`{company['bundle']}` served on {company['machine']['cores']} cores", "measured"), rows)
+
+
+def _rounds(ratios: list[float]) -> str:
+    if len(ratios) == 1:
+        return "one round"
+    return f"median of {len(ratios)} rounds ({min(ratios):.2f} .. {max(ratios):.2f})"
+
+
+def augmentation() -> str:
+    """Gain and cost of test-time augmentation, as last measured."""
+    report = _measured("tta")
+    return tta.table(report["gain"], report["cost"])
+
+
+def neighbours() -> str:
+    """What a video's nearest neighbour has in common with it."""
+    found = _measured("neighbours")
+    rows = []
+    for name, gallery in found["among"].items():
+        place = f"{name} ({gallery['num_clips']})"
+        for kind in ("embedding", "mean of the features"):
+            shares = [_share(gallery[kind][what]) for what in ("class", "subcategory")]
+            rows.append((f"`{found['members'][0]}`, {kind}", place, *shares))
+        chances = [f"{gallery['by_chance'][what]:.2f}" for what in ("class", "subcategory")]
+        rows.append(("any clip", place, *chances))
+    asked = f"{found['num_asked']} validation clips of {found['num_works']} works"
+    return table((asked, "nearest among", "same class (95 %)", "same subcategory (95 %)"), rows)
+
+
+def _share(found: Mapping[str, Any]) -> str:
+    low, high = found["interval_95"]
+    return f"{found['share']:.2f} ({low:.2f} .. {high:.2f})"
+
+
+def segments() -> str:
+    """What the penalty for a change of class does to segments of three ranges of lengths."""
+    report = _measured("segments")
+    rows = {}
+    for row in report["means"]:
+        cells = rows.setdefault(row["switch_penalty"], [])
+        cells.append(f"{row['f1']:.2f}; {row['found']:.2f}; {row['time_right']:.2f}")
+    lengths = list(dict.fromkeys(tuple(row["lengths_s"]) for row in report["means"]))
+    default = f"**{SWITCH_PENALTY:g}**"
+    names = {penalty: default if penalty == SWITCH_PENALTY else f"{penalty:g}" for penalty in rows}
+    return table(
+        ("penalty", *(f"segments of {low} to {high} s" for low, high in lengths)),
+        [(names[penalty], *cells) for penalty, cells in rows.items()],
+    )
+
+
+def _measured(name: str) -> Any:
+    return json.loads((MEASURED / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def results() -> str:
+    """Accuracy of the shipped bundles, as training and `reelkind evaluate --record` measured it."""
+    members = [bundle.load(ROOT / "bundles" / name) for name in MEMBERS]
+    rows = []
+    for member in members:
+        for key, what in (("val", "validation"), ("held_out", "every clip, by models that never saw its work")):
+            found = member.metrics[key]
+            clips, works = str(found["num_clips"]), str(found["num_works"])
+            rows.append((f"`{member.name}`", what, clips, works, *_with_intervals(found)))
+    for split, what in (("val", "validation"), ("held-out", "every clip, by models that never saw its work")):
+        found = members[0].metrics["evaluation"][split]["ensemble"]
+        cells = _with_intervals(found["equal_weights"])
+        rows.append(("both, averaged", what, str(found["num_clips"]), str(found["num_works"]), *cells))
+    sizes = []
+    for member in members:
+        files = (bundle.BACKBONE_WEIGHTS_NAME, bundle.HEAD_WEIGHTS_NAME)
+        size = sum(member.path(name).stat().st_size for name in files)
+        sizes.append(
+            f"`{member.name}`: {member.num_frames} frames of {member.backbone.frame_size_px} px a clip, "
+            f"{size / 1e6:.1f} MB of FP16 weights"
+        )
+    found = table(("", "measured on", "clips", "works", "accuracy (95 %)", "macro-F1 (95 %)"), rows)
+    return f"{found}\n\n{'; '.join(sizes)}."
+
+
+def _with_intervals(found: Mapping[str, Any]) -> list[str]:
+    cells = []
+    for metric in ("accuracy", "macro_f1"):
+        low, high = found["interval_95"][metric]
+        cells.append(f"{found[metric]:.3f} ({low:.2f} .. {high:.2f})")
+    return cells

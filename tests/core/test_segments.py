@@ -1,0 +1,158 @@
+"""core.segments against brute force: all sequences of labels there are."""
+
+import itertools
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from reelkind.core.segments import LEAST_SCORE, LikeliestSequence, Segmenter, Span, stride
+
+SURE = {"a": (0.9, 0.06, 0.04), "b": (0.06, 0.9, 0.04), "c": (0.04, 0.06, 0.9), "?": (0.36, 0.33, 0.31)}
+"""Scores of a cell; the letters are the classes."""
+
+
+def windows_of(num_frames: int, total: int) -> list[tuple[int, int]]:
+    """Windows every half of one, and one that ends with the video."""
+    starts = [*range(0, max(1, total - num_frames + 1), stride(num_frames))]
+    if starts[-1] + num_frames < total:
+        starts.append(total - num_frames)
+    return [(start, min(total, start + num_frames)) for start in starts]
+
+
+def segments_of(labels: str, num_frames: int = 2, tail: int = 0, **options: float) -> list[Span]:
+    """Segments of a video whose half-windows show what the letters of ``labels`` say, and the last for longer."""
+    per_frame = np.array(
+        [SURE[label] for label in labels for _ in range(stride(num_frames))] + [SURE[labels[-1]]] * tail
+    )
+    segmenter = Segmenter(num_frames, **options)
+    found = []
+    for start, stop in windows_of(num_frames, len(per_frame)):
+        found += segmenter.add(start, stop, per_frame[start:stop].mean(axis=0))
+    return found + segmenter.finish(len(per_frame))
+
+
+def cells_of(rows: list[tuple[float, ...]], **options: float) -> list[Span]:
+    """Segments of windows that do not overlap, so that each is a cell of one frame."""
+    segmenter = Segmenter(1, **options)
+    found = [span for i, row in enumerate(rows) for span in segmenter.add(i, i + 1, np.array(row))]
+    return found + segmenter.finish(len(rows))
+
+
+def told(spans: list[Span]) -> list[tuple[int, int, str]]:
+    return [(span.start, span.stop, "?" if span.label is None else "abc"[span.label]) for span in spans]
+
+
+@pytest.mark.parametrize("num_frames", [2, 8])
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        pytest.param("aaaa", [(0, 4, "a")], id="one-class"),
+        pytest.param("a", [(0, 1, "a")], id="shorter-than-a-window"),
+        pytest.param("aaaabbbb", [(0, 4, "a"), (4, 8, "b")], id="one-border"),
+        pytest.param("aaaabaaaa", [(0, 9, "a")], id="a-moment-of-another-class"),
+        pytest.param("aaaabbbaaaa", [(0, 4, "a"), (4, 7, "b"), (7, 11, "a")], id="more-than-a-moment"),
+        pytest.param("aaaa????????aaaa", [(0, 16, "a")], id="a-hardly-likelier-class-in-between"),
+    ],
+)
+def test_segments_are_as_tabulated(num_frames: int, labels: str, expected: list[tuple[int, int, str]]) -> None:
+    step = stride(num_frames)
+    assert told(segments_of(labels, num_frames)) == [
+        (start * step, stop * step, label) for start, stop, label in expected
+    ]
+
+
+@pytest.mark.parametrize("switch_penalty", [0.0, 0.5, 2.0, 10.0])
+@pytest.mark.parametrize("seed", range(8))
+def test_the_sequence_is_the_best_of_all_that_there_are(seed: int, switch_penalty: float) -> None:
+    evidence = np.random.default_rng(seed).normal(0, 1.5, (7, 3))
+
+    def worth(labels: tuple[int, ...]) -> float:
+        return sum(evidence[range(7), labels]) - switch_penalty * sum(a != b for a, b in pairwise(labels))
+
+    sequence, certain = LikeliestSequence(3, switch_penalty), []
+    for row in evidence:
+        sequence.extend(row)
+        certain += sequence.take_certain()
+    assert tuple(certain + sequence.take_all()) == max(itertools.product(range(3), repeat=7), key=worth)
+
+
+def test_what_is_certain_comes_soon_and_little_is_kept() -> None:
+    random = np.random.default_rng(0)
+    sequence, kept = LikeliestSequence(5, 2.0), 0
+    for _ in range(10_000):
+        sequence.extend(np.log(random.dirichlet([0.3] * 5)))
+        sequence.take_certain()
+        kept = max(kept, sequence._paths.shape[1])
+    assert kept < 15
+
+
+@pytest.mark.parametrize("tail", [0, 1])
+@pytest.mark.parametrize("seed", range(20))
+def test_segments_have_no_gaps_and_borders_near_the_true_ones(seed: int, tail: int) -> None:
+    rng = np.random.default_rng(seed)
+    runs = [("abc"[(seed + i) % 3], int(rng.integers(5, 12))) for i in range(6)]
+    labels = "".join(label * length for label, length in runs)
+    spans = segments_of(labels, num_frames=8, tail=tail)
+    assert spans[0].start == 0
+    assert spans[-1].stop == len(labels) * 4 + tail
+    assert all(a.stop == b.start and a.label != b.label for a, b in pairwise(spans))
+    assert ["abc"[span.label or 0] for span in spans] == [label for label, _ in runs]
+    true_borders = np.cumsum([length * 4 for _, length in runs])[:-1]
+    assert np.abs(true_borders - [span.stop for span in spans[:-1]]).max() <= 4, "half a window"
+
+
+def test_scores_of_a_segment_are_the_mean_over_its_frames() -> None:
+    (span,) = cells_of([SURE["a"]] * 4 + [SURE["b"]] + [SURE["a"]] * 4)
+    assert span.scores.tolist() == pytest.approx(np.mean([SURE["a"]] * 8 + [SURE["b"]], axis=0).tolist())
+
+
+def test_segments_are_given_away_before_the_video_ends() -> None:
+    segmenter = Segmenter(2)
+    a, b = np.array([0.9, 0.1]), np.array([0.1, 0.9])
+    given = [segmenter.add(i, i + 2, scores) for i, scores in enumerate([a, a, a, b, b, b, b])]
+    assert [len(spans) for spans in given] == [0, 0, 0, 0, 0, 1, 0], "once going back to the first class cannot pay"
+    assert (given[5][0].start, given[5][0].stop, given[5][0].label) == (0, 4, 0)
+
+
+def test_without_a_penalty_every_cell_has_its_likeliest_class() -> None:
+    labels = "abbacbca"
+    found = cells_of([SURE[label] for label in labels], switch_penalty=0.0)
+    assert "".join(label * (stop - start) for start, stop, label in told(found)) == labels
+
+
+def test_a_large_penalty_gives_the_class_that_is_likeliest_over_the_whole_time() -> None:
+    assert told(cells_of([SURE[label] for label in "aaabbbbcaaa"], switch_penalty=100.0)) == [(0, 11, "a")]
+
+
+def test_an_answer_that_is_quite_sure_of_nonsense_counts_no_more_than_others() -> None:
+    rows = [SURE["a"]] * 3 + [(0.0, 1.0, 0.0)] + [SURE["a"]] * 3
+    assert told(cells_of(rows, switch_penalty=-np.log(LEAST_SCORE) / 2 + 0.01)) == [(0, 7, "a")]
+
+
+def test_what_is_not_likely_enough_has_no_label() -> None:
+    found = segments_of("aaaa????????????bbbb", abstain_below=0.5)
+    assert told(found) == [(0, 4, "a"), (4, 16, "?"), (16, 20, "b")]
+    assert told(segments_of("????", abstain_below=0.5)) == [(0, 4, "?")]
+    assert told(segments_of("????")) == [(0, 4, "a")]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_segment_has_a_label_below_the_threshold_nor_two_in_a_row_the_same(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    rows = [tuple(row) for _ in range(12) for row in random.dirichlet(random.uniform(0.2, 3, 3), size=5)]
+    spans = cells_of(rows, abstain_below=0.55)
+    assert [span.start for span in spans] == [0, *(span.stop for span in spans[:-1])]
+    assert spans[-1].stop == len(rows)
+    assert all(a.label != b.label for a, b in pairwise(spans))
+    for span in spans:
+        assert span.scores.tolist() == pytest.approx(np.mean(rows[span.start : span.stop], axis=0).tolist())
+        assert span.label is None or span.scores[span.label] >= 0.55
+
+
+def test_nothing_has_no_segments() -> None:
+    assert Segmenter(2).finish(0) == []
+
+
+def test_a_stride_is_half_a_window_and_never_nothing() -> None:
+    assert [stride(num_frames) for num_frames in (1, 2, 7, 16)] == [1, 1, 3, 8]
