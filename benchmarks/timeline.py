@@ -24,7 +24,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -80,16 +80,18 @@ def borders(clips: Sequence[tuple[str, Path]], minutes: float, scratch: Path) ->
     """Make a video of all clips and its timeline; compare, and watch the client's memory."""
     path, segment_s = scratch / "segments.mp4", minutes * 60 / len(clips)
     made_video.make([clip for _, clip in clips], segment_s, path)
-    resident: list[float] = []
+    resident: dict[str, list[float]] = {"client": [], "decoder": []}
     with (
         embedded_server(ensembles=MODELS) as server,
+        nullcontext(children()) as others,
         ProcessDecoder(1) as decoder,
         Client(server.url, decoder=decoder) as client,
     ):
         alone = [client.classify(clip).label for _, clip in clips]
         began = time.perf_counter()
         for event in client.stream_timeline(path):
-            resident.append(resident_mb())
+            resident["client"].append(resident_mb("self"))
+            resident["decoder"].append(sum(map(resident_mb, children() - others)))
             if isinstance(event, Timeline):
                 timeline = event
         wall_s = time.perf_counter() - began
@@ -102,7 +104,6 @@ def borders(clips: Sequence[tuple[str, Path]], minutes: float, scratch: Path) ->
         }
         for i, ((label, clip), single) in enumerate(zip(clips, alone, strict=True))
     ]
-    settled = resident[len(resident) // 20 :]
     return {
         "minutes": minutes,
         "window_s": timeline.windows[0].end_ms / 1000,
@@ -113,11 +114,7 @@ def borders(clips: Sequence[tuple[str, Path]], minutes: float, scratch: Path) ->
         ),
         "border_errors_s": border_errors_s([segment.end_ms for segment in timeline.segments[:-1]], alone, segment_s),
         "num_segments": len(timeline.segments),
-        "resident_mb": {
-            "first": round(resident[0], 1),
-            "least": round(min(settled), 1),
-            "most": round(max(settled), 1),
-        },
+        "resident_mb": {name: _summary(each) for name, each in resident.items()},
         "wall_s": round(wall_s, 1),
     }
 
@@ -201,10 +198,22 @@ def on_core(core: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def resident_mb() -> float:
-    """Memory of this process, MB."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
+def resident_mb(pid: int | str) -> float:
+    """Memory of a process, MB."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def children() -> set[int]:
+    """Processes that this one has started."""
+    lists = Path("/proc/self/task").glob("*/children")
+    return {int(pid) for each in lists for pid in each.read_text(encoding="utf-8").split()}
+
+
+def _summary(resident: Sequence[float]) -> dict[str, float]:
+    """At first, and the least and the most once a twentieth of the video has been seen."""
+    settled = resident[len(resident) // 20 :]
+    return {"first": round(resident[0], 1), "least": round(min(settled), 1), "most": round(max(settled), 1)}
 
 
 def _commonest(timeline: Timeline, start_ms: float, end_ms: float) -> str | None:

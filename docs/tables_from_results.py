@@ -61,7 +61,7 @@ def serving() -> str:
     alone, crowd = (company["shared memory"][callers] for callers in ("1", "8"))
     batches = crowd["models"][f"backbone_{company['bundle']}"]
     right, parts = borders["right_in_timeline_where_right_alone"], borders["right_alone"]
-    memory, ratio = borders["resident_mb"], overlap["timeline_to_slower_half"]
+    memory, ratio = borders["resident_mb"]["client"], overlap["timeline_to_slower_half"]
     decoding, inference = (statistics.median(overlap["seconds"][f"{half} alone"]) for half in ("decoding", "inference"))
     rows = [
         (
