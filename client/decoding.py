@@ -18,6 +18,7 @@ from typing import Protocol
 from reelkind.core import reading
 from reelkind.core.video import Chunk, Clip, VideoError, read_clip, read_stream
 
+from ._errors import InvalidOption
 from ._worker import NOT_STARTED, Gone, Worker
 
 DECODE_TIMEOUT_S = 120.0  # an hour of 4K with one keyframe takes less on a laptop
@@ -109,6 +110,9 @@ class ProcessDecoder:
         num_workers: processes; by default one a CPU this process may use.
         timeout_s: a file that takes longer is given up and its worker replaced.
         num_threads: decoder threads a file; the files themselves keep the CPUs busy.
+
+    Raises:
+        InvalidOption: if ``num_workers`` is below 1.
     """
 
     def __init__(
@@ -116,7 +120,7 @@ class ProcessDecoder:
     ) -> None:
         self.num_workers = usable_cpus() if num_workers is None else num_workers
         if self.num_workers < 1:
-            raise ValueError(f"need at least one worker, got {num_workers}")
+            raise InvalidOption(f"num_workers must be at least 1, got {num_workers}")
         self._timeout_s = timeout_s
         self._num_threads = num_threads
         self._closed = False

@@ -17,7 +17,7 @@ import pytest
 from videos import read_indices, write_video
 
 from client import reader_doubles
-from reelkind.client import InlineDecoder, ProcessDecoder, VideoError, _worker, decoding
+from reelkind.client import InlineDecoder, InvalidOption, ProcessDecoder, VideoError, _worker, decoding
 from reelkind.core import reading
 from reelkind.core.clips import segment_middles
 from reelkind.core.video import read_clip, read_stream
@@ -178,7 +178,7 @@ def test_closing_ends_what_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_decoder_needs_a_worker() -> None:
-    with pytest.raises(ValueError, match="at least one worker, got 0"):
+    with pytest.raises(InvalidOption, match="num_workers must be at least 1, got 0"):
         ProcessDecoder(0)
 
 
