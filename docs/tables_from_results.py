@@ -61,7 +61,7 @@ def serving() -> str:
     alone, crowd = (company["shared memory"][callers] for callers in ("1", "8"))
     batches = crowd["models"][f"backbone_{company['bundle']}"]
     right, parts = borders["right_in_timeline_where_right_alone"], borders["right_alone"]
-    memory, ratio = borders["resident_mb"]["client"], overlap["timeline_to_slower_half"]
+    ratio, long = overlap["timeline_to_slower_half"], _measured("timeline_3_hours_cpu")
     decoding, inference = (statistics.median(overlap["seconds"][f"{half} alone"]) for half in ("decoding", "inference"))
     rows = [
         (
@@ -72,8 +72,12 @@ def serving() -> str:
         (
             f"timeline of {borders['minutes']:.0f} minutes, {len(borders['parts'])} known segments",
             f"{right} of the {parts} segments right that are right as single clips; borders off by at most "
-            f"{max(borders['border_errors_s']):.0f} s; {borders['wall_s']:.0f} s; the client's memory "
-            f"{memory['first']:.0f} MB at first, then {memory['least']:.0f} .. {memory['most']:.0f} MB",
+            f"{max(borders['border_errors_s']):.0f} s; {borders['wall_s']:.0f} s; "
+            f"the client's memory {_memory(borders, 'client')}",
+        ),
+        (
+            f"timeline of {long['minutes'] / 60:g} hours",
+            f"the client's memory {_memory(long, 'client')}; its decoder's {_memory(long, 'decoder')}",
         ),
         (
             f"timeline of {overlap['minutes']:.0f} minutes, decoder and server on a core each",
@@ -88,6 +92,11 @@ def serving() -> str:
         ),
     ]
     return table((f"`{company['bundle']}` served on {company['machine']['cores']} cores", "measured"), rows)
+
+
+def _memory(report: Mapping[str, Any], process: str) -> str:
+    found = report["resident_mb"][process]
+    return f"{found['first']:.0f} MB at first, then {found['least']:.0f} .. {found['most']:.0f} MB"
 
 
 def _rounds(ratios: list[float]) -> str:
