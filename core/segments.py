@@ -10,8 +10,9 @@ covered by two of them, but for the first and the last. A cell's scores are the 
 
 The labels of the cells are the likeliest sequence: that with the most evidence, the sum of the logarithms of the scores
 of its labels, less a penalty for every change. So a label that is a little likelier than another for a moment makes no
-segment, while one that is much likelier, or likelier for long, does. No label has as much evidence as one whose score
-is just the threshold. Cells in a row with the same label are a segment.
+segment, while one that is much likelier, or likelier for long, does. If classes need a threshold, there is a label for
+none of them: it is a nat likelier than the likeliest class where that is below the threshold; elsewhere less likely by
+a nat, or by the penalty if that is more. Cells in a row with the same label are a segment.
 
 Source: A. J. Viterbi, Error bounds for convolutional codes and an asymptotically optimum decoding algorithm (1967);
 a penalty that is the same for all changes is the model of R. B. Potts (1952).
@@ -27,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 SWITCH_PENALTY = 2.0  # nats; docs/timelines.md says what others do
+NONE_NATS = 1.0  # so that a blurred border of a few cells has a class on either side, and no class in between
 LEAST_SCORE = 0.01  # no answer for a single window is surer than this that it is not some class
 
 Scores = npt.NDArray[np.floating[Any]]
@@ -43,7 +45,7 @@ class Span:
     """Frames ``[start, stop)`` of one label.
 
     Attributes:
-        label: number of the class; None where no class is likely enough.
+        label: number of the class; None where for long enough no class is likely enough.
         scores: float [K], mean over the frames.
     """
 
@@ -101,7 +103,7 @@ class Segmenter:
 
     Args:
         num_frames: T, frames of a window.
-        abstain_below: scores under which no class is named; 0 names one always.
+        abstain_below: the score from which on a class is likely enough; 0 names one always.
         switch_penalty: nats that a change of the label costs; 0 gives every cell its likeliest.
     """
 
@@ -114,7 +116,6 @@ class Segmenter:
         self._sequence: LikeliestSequence | None = None
         self._cells: deque[Span] = deque()  # without a label so far
         self._open: Span | None = None  # the label of the next cell may be the same
-        self._unnamed: Span | None = None  # has no label, and the open one may have none in the end
 
     def add(self, start: int, stop: int, scores: Scores) -> list[Span]:
         """Take the answer for frames ``[start, stop)``, float [K]; return the segments that are final."""
@@ -128,20 +129,28 @@ class Segmenter:
         """The segments left over of a video of ``num_frames`` frames."""
         while self._next_cell < num_frames:
             self._finish_cell(min(self._next_cell + self._stride, num_frames))
-        found = self._label(self._sequence.take_all()) + self._close() if self._sequence else []
-        return [*found, self._unnamed] if self._unnamed else found
+        found = self._label(self._sequence.take_all()) if self._sequence else []
+        return [*found, self._open] if self._open else found
 
     def _finish_cell(self, stop: int) -> None:
         start = self._next_cell
         covering = [scores for first, last, scores in self._recent if first <= start and stop <= last]
         scores: Scores = np.mean(covering, axis=0)
-        with_none = np.append(scores, self._abstain_below)
+        evidence = self._evidence_of(scores)
         if self._sequence is None:
-            self._sequence = LikeliestSequence(len(with_none), self._switch_penalty)
-        weight = (stop - start) / self._stride  # the last cell of a video may be shorter
-        self._sequence.extend(weight * np.log(np.maximum(with_none, LEAST_SCORE)))
+            self._sequence = LikeliestSequence(len(evidence), self._switch_penalty)
+        self._sequence.extend(evidence * (stop - start) / self._stride)  # the last cell of a video may be shorter
         self._cells.append(Span(start, stop, None, scores))
         self._next_cell = stop
+
+    def _evidence_of(self, scores: Scores) -> Scores:
+        """For each class, and for none of them if they need a threshold: float [K] or [K + 1], nats."""
+        evidence: Scores = np.log(np.maximum(scores, LEAST_SCORE))
+        if not self._abstain_below:
+            return evidence
+        is_unsure = scores.max() < self._abstain_below
+        none = evidence.max() + (NONE_NATS if is_unsure else -max(NONE_NATS, self._switch_penalty))
+        return np.append(evidence, none)
 
     def _label(self, labels: list[int]) -> list[Span]:
         """Give the next cells their labels; return the segments that end thereby."""
@@ -152,20 +161,6 @@ class Segmenter:
             if self._open is not None and self._open.label == cell.label:
                 self._open.absorb(cell)
             else:
-                found += self._close()
+                found += [] if self._open is None else [self._open]
                 self._open = cell
-        return found
-
-    def _close(self) -> list[Span]:
-        """End the open segment; one whose mean is below the threshold has no label, as its neighbour may not have."""
-        span, self._open = self._open, None
-        if span is None:
-            return []
-        if span.label is not None and span.scores[span.label] < self._abstain_below:
-            span.label = None
-        if self._unnamed is not None and span.label is None:
-            self._unnamed.absorb(span)
-            return []
-        found = [each for each in (self._unnamed, span) if each is not None]
-        self._unnamed = found.pop() if span.label is None else None
         return found
