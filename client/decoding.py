@@ -9,16 +9,17 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from queue import Empty, LifoQueue
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 from reelkind.core import reading
 from reelkind.core.video import Chunk, Clip, VideoError, read_clip, read_stream
 
 from ._errors import InvalidOption
+from ._threads import WAKE_UP_S
 from ._worker import NOT_STARTED, Gone, Worker
 
 DECODE_TIMEOUT_S = 120.0  # an hour of 4K with one keyframe takes less on a laptop
@@ -37,7 +38,7 @@ class Decoder(Protocol):
     """Turns files into clips and streams; called from several threads at once.
 
     Attributes:
-        num_workers: how many files it works on at the same time.
+        num_workers: how many clips it decodes at the same time; streams come on top.
     """
 
     num_workers: int
@@ -107,7 +108,8 @@ class ProcessDecoder:
     touches no other. Scripts need no ``if __name__ == "__main__":`` for it.
 
     Args:
-        num_workers: processes; by default one a CPU this process may use.
+        num_workers: processes, by default one a CPU this process may use; streams that are read at the same time as
+            that many files have one more each.
         timeout_s: a file that takes longer is given up and its worker replaced.
         num_threads: decoder threads a file; the files themselves keep the CPUs busy.
 
@@ -124,86 +126,99 @@ class ProcessDecoder:
         self._timeout_s = timeout_s
         self._num_threads = num_threads
         self._closed = False
-        self._lock = threading.Lock()
-        self._workers = {Worker() for _ in range(self.num_workers)}
-        self._idle: LifoQueue[Worker | None] = LifoQueue()  # None wakes who waits when all is over
-        for worker in self._workers:
-            self._idle.put(worker)
+        self._changed = threading.Condition()  # guards what follows
+        self._free = [Worker() for _ in range(self.num_workers)]
+        self._workers = set(self._free)
+        self._num_clips = 0  # being decoded
 
     def decode(self, path: str | os.PathLike[str], *, num_frames: int, size_px: int) -> Decoded:
-        worker = self._idle.get()
-        try:
-            if worker is None or not worker.lives():
-                worker = self._replace(worker, path)
-            wanted = {"num_frames": num_frames, "size_px": size_px, "num_threads": self._num_threads}
-            answer, decode_ms = worker.ask((read_clip, os.fspath(path), wanted), self._timeout_s)
-        except Gone as gone:
-            if self._closed:
-                raise VideoError(path, _CLOSED) from None
-            worker = self._replace(worker, path)
-            raise VideoError(path, str(gone)) from None
-        except BaseException:
-            if worker is not None:
-                worker.kill()  # it would give the next file this one's answer
-            raise
-        finally:
-            self._idle.put(worker)
+        wanted = {"num_frames": num_frames, "size_px": size_px, "num_threads": self._num_threads}
+        job = _job(read_clip, path, wanted)
+        with self._place(), self._worker(path) as worker:
+            answer, decode_ms = worker.ask(job, self._timeout_s)
         if isinstance(answer, VideoError):
             raise answer
         return Decoded(answer, decode_ms)
 
     def stream(self, path: str | os.PathLike[str], *, rate: float, size_px: int) -> Generator[Chunk, None, None]:
-        """As ``Decoder.stream``, in an idle worker or one more: reading two streams by turns must not wait for itself.
+        """As ``Decoder.stream``, in a free worker or one more: a stream lasts as long as its reader likes.
 
         A stream that is not read to its end takes its worker's process with it.
         """
-        worker = self._idle_or_new(path)
         wanted = {"rate": rate, "size_px": size_px, "num_threads": self._num_threads}
-        finished = False
-        try:
-            if worker is None or not worker.lives():
-                worker = self._replace(worker, path)
-            for answer in worker.ask_for_stream((read_stream, os.fspath(path), wanted), self._timeout_s):
-                finished = isinstance(answer, VideoError)
+        job, problem = _job(read_stream, path, wanted), None
+        with self._worker(path) as worker:
+            for answer in worker.ask_for_stream(job, self._timeout_s):
                 if isinstance(answer, VideoError):
-                    raise answer
+                    problem = answer
+                    break
                 yield answer
-            finished = True
-        except Gone as gone:
-            raise VideoError(path, _CLOSED if self._closed else str(gone)) from None
-        finally:
-            if worker is not None and not finished:
-                worker.kill()  # it would go on with what nobody wants; the next file gets another
-            self._idle.put(worker)
+        if problem is not None:
+            raise problem
 
     def close(self) -> None:
         """Kill the workers; who waits for them is told."""
-        with self._lock:
+        with self._changed:
             self._closed = True
             for worker in self._workers:
                 worker.kill()
-        self._idle.put(None)
+            self._changed.notify_all()
 
-    def _replace(self, worker: Worker | None, path: str | os.PathLike[str]) -> Worker:
-        with self._lock:
-            if self._closed or worker is None:
-                raise VideoError(path, _CLOSED)
-            worker.kill()
-            fresh = _started(path)  # if it fails, the dead one stays in its place: the next file tries again
-            self._workers.remove(worker)
-            self._workers.add(fresh)
-            return fresh
-
-    def _idle_or_new(self, path: str | os.PathLike[str]) -> Worker | None:
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """Be one of ``num_workers`` files, waiting for that if need be."""
+        with self._changed:
+            while self._num_clips >= self.num_workers and not self._closed:
+                self._changed.wait(WAKE_UP_S)  # a signal that came as the wait began is seen when it wakes up
+            self._num_clips += 1
         try:
-            return self._idle.get_nowait()
-        except Empty:
-            with self._lock:
-                if self._closed:
-                    raise VideoError(path, _CLOSED) from None
-                fresh = _started(path)
-                self._workers.add(fresh)
-                return fresh
+            yield
+        finally:
+            with self._changed:
+                self._num_clips -= 1
+                self._changed.notify()
+
+    @contextmanager
+    def _worker(self, path: str | os.PathLike[str]) -> Iterator[Worker]:
+        """A worker of one's own; unless all goes well it ends, as it would give the next file this one's answer.
+
+        Raises:
+            VideoError: if there is none, or it is gone.
+        """
+        worker = self._take(path)
+        try:
+            yield worker
+        except Gone as gone:
+            worker.kill()
+            raise VideoError(path, _CLOSED if self._closed else str(gone)) from None
+        except BaseException:
+            worker.kill()
+            raise
+        finally:
+            self._give_back(worker)
+
+    def _take(self, path: str | os.PathLike[str]) -> Worker:
+        with self._changed:
+            if self._closed:
+                raise VideoError(path, _CLOSED)
+            while self._free:
+                if (worker := self._free.pop()).lives():
+                    return worker
+                self._workers.remove(worker)
+            try:
+                worker = Worker()
+            except OSError as error:
+                raise VideoError(path, f"{NOT_STARTED} ({error.strerror})") from error
+            self._workers.add(worker)
+            return worker
+
+    def _give_back(self, worker: Worker) -> None:
+        with self._changed:
+            if worker.lives() and len(self._free) < self.num_workers:
+                self._free.append(worker)
+            else:
+                worker.kill()
+                self._workers.remove(worker)
 
     def __enter__(self) -> ProcessDecoder:
         return self
@@ -214,11 +229,17 @@ class ProcessDecoder:
         self.close()
 
 
-def _started(path: str | os.PathLike[str]) -> Worker:
+def _job(read: Callable[..., Any], path: str | os.PathLike[str], wanted: dict[str, Any]) -> reading.Job:
+    """Have a file read as this process would find it now: a worker was started in another folder, maybe.
+
+    Raises:
+        VideoError: if the path is relative to a folder that is gone.
+    """
+    path = os.fspath(path)
     try:
-        return Worker()
-    except OSError as error:
-        raise VideoError(path, f"{NOT_STARTED} ({error.strerror})") from error
+        return read, path, wanted, None if os.path.isabs(path) else os.getcwd()  # noqa: PTH109, PTH117
+    except FileNotFoundError:
+        raise VideoError(path, "no such file: the current folder is gone") from None
 
 
 def usable_cpus() -> int:

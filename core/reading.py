@@ -5,6 +5,7 @@ It lives here, and not beside the client that starts it, because a worker import
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
@@ -13,8 +14,8 @@ from typing import Any
 from .errors import VideoError
 from .video import Chunk, Clip
 
-Job = tuple[Callable[..., Clip | Iterator[Chunk]], str, dict[str, Any]]
-"""(reader, path, the reader's other arguments)"""
+Job = tuple[Callable[..., Clip | Iterator[Chunk]], str, dict[str, Any], str | None]
+"""(reader, path, the reader's other arguments, the folder that a relative path is meant from)"""
 
 Answer = Clip | Chunk | VideoError | None
 """To a job for a clip, the clip; to one for a stream, its chunks and None; the error ends both."""
@@ -40,8 +41,12 @@ def serve(jobs: Connection[Answer, Job]) -> None:
         return
 
 
-def _answers(read: Callable[..., Clip | Iterator[Chunk]], path: str, wanted: dict[str, Any]) -> Iterator[Answer]:
+def _answers(
+    read: Callable[..., Clip | Iterator[Chunk]], path: str, wanted: dict[str, Any], folder: str | None
+) -> Iterator[Answer]:
     try:
+        if folder is not None:
+            os.chdir(folder)
         found = read(path, **wanted)
         if isinstance(found, Clip):
             yield found

@@ -31,7 +31,7 @@ def clip_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def decoder() -> Iterator[ProcessDecoder]:
     """One worker, so that every test after a killed one needs its replacement."""
-    with ProcessDecoder(1, timeout_s=2) as decoder:
+    with ProcessDecoder(1) as decoder:
         yield decoder
 
 
@@ -65,6 +65,8 @@ def test_a_file_that_breaks_its_decoder_costs_only_itself(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(decoding, "read_clip", double)
+        if double is reader_doubles.hang:
+            patch.setattr(decoder, "_timeout_s", 2)
         with pytest.raises(VideoError, match=f"^bad.mp4: {message}"):
             decoder.decode("bad.mp4", num_frames=4, size_px=32)
     assert decoder.decode(clip_path, num_frames=4, size_px=32).clip.frames.shape == (4, 32, 32, 3)
@@ -212,6 +214,51 @@ def test_two_streams_can_be_read_by_turns_though_there_is_one_worker(clip_path: 
     assert all(np.array_equal(a.frames, b.frames) for a, b in turns)
 
 
+def test_a_file_is_decoded_while_a_stream_has_the_only_worker(clip_path: Path) -> None:
+    with ProcessDecoder(1) as decoder:
+        for _ in decoder.stream(clip_path, rate=25, size_px=32):
+            assert decoder.decode(clip_path, num_frames=4, size_px=32).clip.frames.shape == (4, 32, 32, 3)
+        assert sum(worker.lives() for worker in decoder._workers) == 1, "the worker that was one more has ended"
+
+
+def test_given_up_streams_leave_no_workers_behind(clip_path: Path) -> None:
+    with ProcessDecoder(2) as decoder:
+        for _ in range(4):
+            streams = [decoder.stream(clip_path, rate=25, size_px=224) for _ in range(3)]
+            for stream in streams:
+                next(stream)
+            for stream in streams:
+                stream.close()
+        assert decoder._workers == set()
+        assert decoder.decode(clip_path, num_frames=4, size_px=32).clip.frames.shape == (4, 32, 32, 3)
+
+
+def test_a_relative_path_is_meant_from_where_the_caller_is_now(
+    clip_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, num_frames in (("one", 3), ("two", 9)):
+        (tmp_path / folder).mkdir()
+        write_video(tmp_path / folder / "a.mp4", num_frames)
+    monkeypatch.chdir(tmp_path / "one")
+    with ProcessDecoder(1) as decoder:
+        ask = partial(decoder.decode, num_frames=9, size_px=32)
+        assert len(set(read_indices(ask("a.mp4").clip.frames))) == 3
+        monkeypatch.chdir(tmp_path / "two")
+        assert len(set(read_indices(ask("a.mp4").clip.frames))) == 9
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(VideoError, match=r"^a\.mp4: no such file"):
+            ask("a.mp4")
+        with pytest.raises(VideoError, match=r"^a\.mp4: no such file"):
+            next(decoder.stream("a.mp4", rate=25, size_px=32))
+        gone = tmp_path / "gone"
+        gone.mkdir()
+        monkeypatch.chdir(gone)
+        gone.rmdir()
+        with pytest.raises(VideoError, match=r"^a\.mp4: no such file: the current folder is gone"):
+            ask("a.mp4")
+        assert ask(clip_path).clip.frames.shape == (9, 32, 32, 3)
+
+
 def test_a_stream_that_is_given_up_ends_its_worker_and_nothing_else(decoder: ProcessDecoder, clip_path: Path) -> None:
     stream = decoder.stream(clip_path, rate=25, size_px=224)
     next(stream)
@@ -235,6 +282,8 @@ def test_a_stream_that_breaks_its_decoder_keeps_what_came_before(
     found = []
     with monkeypatch.context() as patch:
         patch.setattr(decoding, "read_stream", double)
+        if double is reader_doubles.hang_in_a_stream:
+            patch.setattr(decoder, "_timeout_s", 2)
         with pytest.raises(VideoError, match=f"^{clip_path}: {message}"):
             found.extend(decoder.stream(clip_path, rate=25, size_px=32))
     assert len(found) == (0 if double is reader_doubles.stumble else 1)
