@@ -84,5 +84,5 @@ class Census:
             stubs = [stub for stub in self._server.stubs() if stub.process.pid not in self._hung]
             living = sum((stub.model, stub.version) == (model, version) for stub in stubs)
             return living < self._wanted(model) and version in control.versions(model)
-        except CanaryError:  # it does not say: bringing back will show
-            return True
+        except CanaryError:  # it does not say: the next look at all of them, or asking for answers, will show
+            return False

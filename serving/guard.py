@@ -25,10 +25,11 @@ from typing import Any
 _POLL_S = 0.2
 _ORPHAN_GRACE_S = 3.0
 _KILL_WAIT_S = 5.0
-_BACKEND_START_S = 5.0  # tritonserver loads its backends within this time
+_BACKEND_START_S = 60.0  # tritonserver loads its backends within this time, on a starved machine too
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PR_SET_CHILD_SUBREAPER = 36
-_WATCHED = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
+_ASKED = {signal.SIGTERM, signal.SIGINT}
+_WATCHED = {*_ASKED, signal.SIGCHLD}
 
 
 def main(job: dict[str, Any]) -> int:
@@ -53,7 +54,8 @@ def main(job: dict[str, Any]) -> int:
         deadline: float | None = None
         while server.poll() is None:
             event = signal.sigtimedwait(_WATCHED, _POLL_S)
-            asked = event is not None and event.si_signo != signal.SIGCHLD
+            # Interrupted as its time runs out, as by SIGSTOP and SIGCONT, CPython 3.11 tells of a signal there is not.
+            asked = event is not None and event.si_signo in _ASKED
             orphaned = orphaned or os.getppid() != job["parent"]
             if deadline is None and (asked or orphaned):
                 server.terminate()

@@ -36,9 +36,8 @@ DEFAULT_GRPC_PORT, DEFAULT_HTTP_PORT, DEFAULT_METRICS_PORT = 8001, 8000, 8002
 _POLL_S = 0.05
 _CANARY_TIMEOUT_S = 60.0
 _TRACE_FILE_S = 20.0  # the file is written when all models are unloaded
-_START_ATTEMPTS = (
-    3  # a picked port may be taken by somebody else; on a starved machine tritonserver may crash in loading
-)
+# A picked port may be taken by somebody else; on a starved machine tritonserver may crash in loading.
+_START_ATTEMPTS = 3
 
 
 class TritonServer:
@@ -242,12 +241,16 @@ class TritonServer:
 
     def _wait_until_answering(self, tree: ProcessTree, deadline: float) -> None:
         reason = "it does not listen yet"
+        is_ours = False
         asked = covering(self.configs)  # once these answer, the others lack no model: being ready is enough
         waiting = [*asked, *(name for name in self.configs if name not in asked)]
         while waiting:
             # gRPC backs off for seconds after a refused connection: ask only when somebody listens.
             if all(is_open(host, port) for host, port in self.addresses.listeners):
                 try:
+                    if not is_ours:
+                        self.control.loaded()  # another server on these ports would not take our key
+                        is_ours = True
                     if waiting[0] in asked:
                         self.control.canary(self.configs[waiting[0]], _CANARY_TIMEOUT_S, CANARY_FRAMES)
                     else:

@@ -87,7 +87,8 @@ def announced(server: TritonServer, bundles: Mapping[str, Path]) -> Iterator[Non
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        if _key_in(path) == server.key:  # the next server on this port may have announced itself already
+            path.unlink(missing_ok=True)
 
 
 def find_running(url: str) -> RunningServer | None:
@@ -110,6 +111,13 @@ def remember_bundle(running: RunningServer, member: str, folder: Path) -> None:
         folders, latest = running.folders or {}, str(folder.absolute())
         earlier = [known for known in folders.get(member, ()) if known != latest]
         _write(replace(running, folders={**folders, member: [latest, *earlier]}))
+
+
+def _key_in(path: Path) -> str | None:
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["key"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
 def _write(running: RunningServer) -> Path:
