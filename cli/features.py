@@ -103,7 +103,9 @@ def run_extract(args: argparse.Namespace) -> int:
                     num_failed += 1
                     _connecting.say(problem)
             progress.advance()
-    if num_failed and len(pairs) > 1:
+    if not pairs:
+        _connecting.say("no paths on standard input")
+    elif num_failed and len(pairs) > 1:
         _connecting.say(f"{num_failed} of {len(pairs)} without features")
     return EXIT_FAILED if num_failed else 0
 

@@ -96,7 +96,9 @@ def run(args: argparse.Namespace) -> int:
                 timelines.append(replace(found, windows=()))  # drawn are the segments
     if args.plot:
         _timeline_plot.write(timelines, args.plot)
-    if num_failed and num_videos > 1:
+    if not num_videos:
+        _connecting.say("no paths on standard input")
+    elif num_failed and num_videos > 1:
         _connecting.say(f"{num_failed} of {num_videos} without a whole timeline")
     return EXIT_FAILED if num_failed else 0
 
@@ -105,6 +107,8 @@ def _svg(text: str) -> Path:
     path = Path(text)
     if path.suffix != ".svg":
         raise argparse.ArgumentTypeError(f"must end with .svg, got {text!r}")
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"is a folder: {path}")
     if not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"no such folder: {path.parent}")
     return path

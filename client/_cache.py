@@ -82,12 +82,13 @@ class FeatureCache:
         before = None if self._verify else Identity.of(path)
         if before is None:
             return source_of(path)
+        is_settled = before.is_settled  # now: a change while the file is being read must show in its times
         kept = self._place(before.key, _known_files.SUFFIX)
         sha256 = before.read(self._read(kept) or b"")
         if sha256 is not None:
             return Source.known(path, sha256, before.num_bytes)
         source = source_of(path)
-        if before.is_settled and Identity.of(path) == before:
+        if is_settled and Identity.of(path) == before:
             self._write(kept, before.write(source.sha256))
         return source
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from ._transport import finish
@@ -55,10 +56,9 @@ def run_many(
     try:
         for item in items:
             waiting.append(pool.submit(work, item))
-            while len(waiting) >= 2 * num_threads:  # finished ones may queue behind a slow one
+            # Finished ones may queue behind a slow one; and items may be slow to come.
+            while len(waiting) >= 2 * num_threads or _is_next_done(waiting, ordered):
                 yield _next_result(waiting, ordered)
-            while waiting and ordered and waiting[0].done():
-                yield waiting.popleft().result()
         while waiting:
             yield _next_result(waiting, ordered)
     finally:
@@ -88,6 +88,10 @@ async def _next(events: AsyncGenerator[T, None]) -> T:
 
 async def _close(events: AsyncGenerator[T, None]) -> None:
     await events.aclose()
+
+
+def _is_next_done(waiting: deque[Future[T]], ordered: bool) -> bool:
+    return any(future.done() for future in islice(waiting, 1 if ordered else None))
 
 
 def _next_result(waiting: deque[Future[T]], ordered: bool) -> T:

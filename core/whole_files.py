@@ -14,15 +14,19 @@ def write_whole(path: Path, data: bytes) -> None:
     """Write a file whole or not at all, in the place of one that is there.
 
     Raises:
-        OSError: if it cannot be written; what was there is still there then.
+        OSError: naming ``path``, if it cannot be written; what was there is still there then.
     """
     part = path.parent / f".{uuid4().hex}{PART_SUFFIX}"
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        with open(descriptor, "wb") as file:  # noqa: PTH123 (a descriptor, no path)
-            file.write(data)
-        os.replace(part, path)  # noqa: PTH105
-    except BaseException:
-        with suppress(OSError):
-            part.unlink()
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            with open(descriptor, "wb") as file:  # noqa: PTH123 (a descriptor, no path)
+                file.write(data)
+            os.replace(part, path)  # noqa: PTH105
+        except BaseException:
+            with suppress(OSError):
+                part.unlink()
+            raise
+    except OSError as error:
+        error.filename, error.filename2 = os.fspath(path), None  # not the part, which nobody has heard of
         raise

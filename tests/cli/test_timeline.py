@@ -90,6 +90,23 @@ def test_how_easily_segments_change_can_be_said(folder: Path, capsys: pytest.Cap
     assert "--switch-penalty: must be a number, at least 0, got -1" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["timeline"], ["features", "extract", "--out", "out"]])
+def test_an_empty_list_on_stdin_is_said(
+    command: Sequence[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert run(*command, "-") == 0
+    assert capsys.readouterr().err == "reelkind: no paths on standard input\n"
+
+
+def test_a_folder_is_no_place_for_a_plot(tmp_path: Path, video: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "a.svg").mkdir()
+    with pytest.raises(SystemExit):
+        run("timeline", "--plot", tmp_path / "a.svg", video)
+    assert f"--plot: is a folder: {tmp_path / 'a.svg'}" in capsys.readouterr().err
+
+
 def test_numbers_that_help_tells_are_those_in_use() -> None:
     assert _arguments.SWITCH_PENALTY == segments.SWITCH_PENALTY
     assert (_arguments.MIN_FRAMES_PER_SECOND, _arguments.MAX_FRAMES_PER_SECOND) == (MIN_RATE, MAX_RATE)

@@ -113,3 +113,20 @@ def test_a_hit_does_not_read_the_video(
     with Client(standin.url, cache=cache) as client:
         assert [client.classify(video).from_cache for _ in range(3)] == [False, True, True]
     assert read == ["b.mp4"]
+
+
+def test_a_file_that_was_new_when_reading_began_is_read_again(
+    tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, names = FeatureCache(tmp_path / "cache"), []
+    monkeypatch.setattr(_known_files, "SETTLED_NS", 3600 * 10**9)
+
+    def read_for_long(path: str | os.PathLike[str]) -> Source:
+        names.append(path)
+        monkeypatch.setattr(_known_files, "SETTLED_NS", 0)  # so long that the file has settled meanwhile
+        return Source.of(path)
+
+    monkeypatch.setattr(_cache, "source_of", read_for_long)
+    for _ in range(3):
+        cache.source_of(video)
+    assert len(names) == 2, "what the second look found is kept"
