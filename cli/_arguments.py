@@ -5,9 +5,15 @@ from __future__ import annotations
 import argparse
 import math
 
+from reelkind.core.errors import ReelkindError
+
 MAX_SECONDS = 86_400  # system calls overflow at some weeks
 MIN_FRAMES_PER_SECOND, MAX_FRAMES_PER_SECOND = 0.001, 1000  # core.video's, which --help need not load
 SWITCH_PENALTY = 2.0  # core.segments', likewise
+
+
+class UsageError(ReelkindError):
+    """Options that do not go together."""
 
 
 def positive(text: str) -> int:

@@ -52,7 +52,7 @@ def _from_path(path: str) -> Iterator[Input]:
         found = True
         yield Input(file)
     if not found and not problems:
-        problems.append(Input(path, "no video files in this folder"))
+        problems.append(Input(path, "no video files in this folder; name features files themselves"))
     yield from problems
 
 

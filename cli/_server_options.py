@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ._arguments import positive
+from ._arguments import UsageError, positive
 
 if TYPE_CHECKING:
     from reelkind.serving.options import ServerOptions
@@ -38,7 +38,7 @@ def add_option_arguments(parser: argparse.ArgumentParser) -> None:
     )
     traces.add_argument("--trace-file", type=Path, metavar="FILE", help="write traces to this file at the end, as JSON")
     parser.add_argument(
-        "--trace-rate", type=positive, default=1, metavar="N", help="trace one request in N (default: %(default)s)"
+        "--trace-rate", type=positive, metavar="N", help="trace one request in N (default: 1, every one)"
     )
 
 
@@ -46,20 +46,22 @@ def server_options(args: argparse.Namespace) -> ServerOptions:
     """What the arguments ask for.
 
     Raises:
-        ServingError: if they do not fit together, or a certificate is no good.
+        UsageError: if they do not fit together.
+        ServingError: if a certificate is no good.
     """
-    from reelkind.serving.errors import ServingError
     from reelkind.serving.options import ServerOptions, Tracing
     from reelkind.serving.tls import Tls
 
     tls, tracing = None, None
     if args.tls_cert or args.tls_key or args.tls_client_ca:
         if not (args.tls_cert and args.tls_key):
-            raise ServingError("TLS needs both --tls-cert and --tls-key")
+            raise UsageError("TLS needs both --tls-cert and --tls-key")
         tls = Tls(args.tls_cert, args.tls_key, args.tls_client_ca)
         tls.check()
     if args.trace_otlp or args.trace_file:
-        tracing = Tracing(args.trace_otlp, args.trace_file, args.trace_rate)
+        tracing = Tracing(args.trace_otlp, args.trace_file, args.trace_rate or 1)
+    elif args.trace_rate:
+        raise UsageError("--trace-rate needs --trace-otlp or --trace-file, which say where traces go")
     return ServerOptions(tls=tls, response_cache_bytes=args.response_cache, tracing=tracing)
 
 

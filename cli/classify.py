@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from . import _connecting, _printing
-from ._arguments import positive
+from ._arguments import UsageError, positive
 
 if TYPE_CHECKING:
     from reelkind.client import Client, FeatureCache
@@ -62,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
 
     from . import _inputs, _report
 
+    if (args.attention or args.embedding) and not args.jsonl:
+        raise UsageError("--attention and --embedding are for --jsonl")
     _printing.take_any_name()
     items = _inputs.expand(args.paths, sys.stdin)
     # A list is needed for the table's width and the bar's total; one from a pipe may be endless.

@@ -14,8 +14,9 @@ from typing import NoReturn
 from reelkind.core.errors import ReelkindError
 
 from . import classify, dataset, evaluate, export, features, plan, promote, serve, timeline, train
+from ._arguments import UsageError
 
-EXIT_FAILED = 1
+EXIT_FAILED, EXIT_USAGE = 1, 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
@@ -52,14 +53,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _exit)
     args = build_parser().parse_args(argv)
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(args.verbose, 2)]
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    line = "%(levelname)s %(name)s: %(message)s" if args.verbose else "reelkind: %(message)s"  # as other talk
+    logging.basicConfig(level=level, stream=sys.stderr, format=line)
     try:
         status: int = args.run(args)
         sys.stdout.flush()
         return status
     except ReelkindError as error:
         print(f"reelkind: {error}", file=sys.stderr)
-        return EXIT_FAILED
+        return EXIT_USAGE if _is_misused(error) else EXIT_FAILED
     except ModuleNotFoundError as error:
         if args.command not in _EXTRAS:
             raise
@@ -77,6 +79,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("reelkind: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def _is_misused(error: ReelkindError) -> bool:
+    """Whether an option is of no use, whatever the files."""
+    from reelkind.client import InvalidOption
+
+    return isinstance(error, UsageError | InvalidOption)
 
 
 def _open_closed_streams() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reelkind.core import bundle as bundles
+
+from ._connecting import URL_VARIABLE
 
 if TYPE_CHECKING:
     from reelkind.core.bundle import Bundle
@@ -34,9 +37,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--rollback", action="store_true", help="go back to the version before; twice comes back")
     parser.add_argument(
         "--url",
-        default="127.0.0.1:8001",
+        default=os.environ.get(URL_VARIABLE) or "127.0.0.1:8001",
         metavar="HOST:PORT",
-        help="gRPC of the server; one that `reelkind serve` runs here for you is found by it (default: %(default)s)",
+        help="gRPC of the server; one that `reelkind serve` runs here for you is found by it "
+        f"(default: ${URL_VARIABLE}, else 127.0.0.1:8001)",
     )
     parser.add_argument(
         "--repository", type=Path, metavar="DIR", help="models of a server started otherwise, e.g. in a container"

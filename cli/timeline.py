@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _connecting, _printing
-from ._arguments import SWITCH_PENALTY, frames_per_second, nats
+from ._arguments import SWITCH_PENALTY, UsageError, frames_per_second, nats
 
 if TYPE_CHECKING:
     from reelkind.client import Client, Timeline
@@ -26,7 +26,7 @@ Tell what kind of picture videos of any length show when: segments of animation,
 A window of frames is classified every few seconds, by default eight seconds every four; the likeliest sequence of
 classes makes the segments, whose borders are true to about half a window. Memory does not grow with the video.
 
-Results go to stdout as they are found; talk goes to stderr.
+Results go to stdout, talk to stderr: with --jsonl and --csv as they are final, the table when a video has been read.
 Exit status: 0 every video has a timeline, 1 some have none or end too early, 2 wrong usage."""
 
 
@@ -78,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
 
     from . import _inputs, _report, _timeline_plot, _timeline_report
 
+    if (args.windows or args.embeddings) and not args.jsonl:
+        raise UsageError("--windows and --embeddings are for --jsonl")
     _printing.take_any_name()
     args.jobs = args.jobs or 1  # one file at a time, whose decoder works beside the server
     timelines: list[Timeline] = []

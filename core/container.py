@@ -33,7 +33,8 @@ def open_file(path: str | os.PathLike[str]) -> InputContainer:
     try:
         status = os.stat(path)  # noqa: PTH116 (pathlib hides why a path cannot be looked at)
     except FileNotFoundError:
-        raise VideoError(path, "no such file") from None
+        hint = "; addresses are not read, download it first" if "://" in os.fspath(path) else ""
+        raise VideoError(path, f"no such file{hint}") from None
     except (OSError, ValueError) as error:
         raise VideoError(path, f"cannot be opened: {reason(error)}") from error
     if stat.S_ISDIR(status.st_mode):

@@ -125,8 +125,8 @@ class Features:
         members = list(zip(found.members, found.weights, strict=True))
         if members != list(zip(wanted.members, wanted.weights, strict=True)):
             raise FeaturesError(
-                f"made with {_named(found)}, the server has {_named(wanted)}: "
-                "extract again, or serve the bundles it was made with",
+                f"made with {_named(found)}, asked is {_named(wanted)}: "
+                "ask the member it was made with, extract again, or serve the bundles it was made with",
                 called,
             )
         if found.views[: len(wanted.views)] != wanted.views:

@@ -92,7 +92,7 @@ def test_answers_keep_the_order_and_number_of_the_arguments(
     captured = capsys.readouterr()
     answers = [json.loads(line) for line in captured.out.splitlines()]
     assert [answer["path"] for answer in answers] == [str(path) for path in arguments]
-    empty, missing = "no video files in this folder", "no such file"
+    empty, missing = "no video files in this folder; name features files themselves", "no such file"
     assert [answer["error"] for answer in answers] == [None, empty, None, missing, None, empty]
     assert all(answer["label"] is None for answer in answers if answer["error"])
     assert len({frozenset(answer) for answer in answers}) == 1, "every object has the same keys"
@@ -401,8 +401,11 @@ def test_a_signal_ends_the_run_and_its_workers(
         process = start("--url", standin.url, "--jsonl", *[clip_path] * 20, start_new_session=True)
     finally:
         signal.signal(signal.SIGINT, before)
+    deadline = time.monotonic() + 60
     while not standin.requests:
         assert process.poll() is None
+        assert time.monotonic() < deadline, "nothing was asked"
+        time.sleep(0.01)
     end(process.pid, number)
     assert process.communicate(timeout=20)[1] == said
     assert process.returncode == status

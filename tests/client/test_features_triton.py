@@ -152,7 +152,7 @@ def test_features_of_all_views_serve_those_who_want_one(client: Client, clip_pat
 def test_features_of_other_weights_are_refused_with_the_way_out(client: Client, clip_path: Path) -> None:
     features = client.extract_features(clip_path)
     others = replace(features, recipe=replace(features.recipe, weights=("f" * 64,)))
-    with pytest.raises(FeaturesError, match=r"made with .* ffffffffffff, the server has .*: extract again, or serve"):
+    with pytest.raises(FeaturesError, match=r"made with .* ffffffffffff, asked is .*: ask the member it was made with"):
         client.classify_features(others, name="old.features.safetensors")
 
 

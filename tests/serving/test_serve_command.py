@@ -93,7 +93,7 @@ def test_taken_port_is_one_line_and_exit_1(repository):
         pytest.param(["--threads", "0"], 2, "argument --threads: must be at least 1, got 0", id="threads"),
         pytest.param(["--log-file", "/no/folder", *FREE], 1, "cannot write the log /no/folder", id="log"),
         pytest.param(["--bundle", "a", "--repository", "b"], 2, "not allowed with", id="contradiction"),
-        pytest.param(["--tls-cert", "server.pem"], 1, "TLS needs both --tls-cert and --tls-key", id="half of TLS"),
+        pytest.param(["--tls-cert", "server.pem"], 2, "TLS needs both --tls-cert and --tls-key", id="half of TLS"),
         pytest.param(
             ["--tls-cert", "nowhere.pem", "--tls-key", "nowhere.key"],
             1,
