@@ -36,7 +36,7 @@ SUSPICION_INTERVAL_S = 1.0  # after a failure
 CANARY_TIMEOUT_S = 15.0
 CANARY_FRAMES = 1  # enough to pass every model, cheap enough to do for ever
 MAX_RESTARTS = 3
-RESTART_WINDOW_S = 60.0
+STABLE_S = 20.0  # who has answered for so long was not restarted in vain
 _RELOAD_ATTEMPTS = 2
 _STRIKES = 2  # in a row: a process that was starved for a second is called unhealthy, too
 _REPORTS, _REPORTS_WINDOW_S = 3, 30.0  # of one process, with answers of others in between
@@ -79,7 +79,7 @@ class Supervisor:
         self._ended = threading.Event()
         self._failure = ""
         self._census = Census(server)
-        self._restarts: list[float] = []
+        self._num_restarts, self._answering_since = 0, 0.0
         self._requests: dict[str, tuple[int, int]] = {}
         self._reports: dict[str, list[float]] = {}  # instance -> when it was called unhealthy
         self._strikes: dict[str, int] = {}
@@ -221,16 +221,15 @@ class Supervisor:
         """Start the whole server again.
 
         Raises:
-            ServingError: if it was done too often in the last minute.
+            ServingError: if it was done in vain too often, however long that took.
         """
+        if time.monotonic() - self._answering_since > STABLE_S:
+            self._num_restarts = 0
         while not self._stopping.is_set():
-            now = time.monotonic()
-            self._restarts = [moment for moment in self._restarts if now - moment < RESTART_WINDOW_S]
-            if len(self._restarts) >= MAX_RESTARTS:
-                raise ServingError(
-                    f"gave up after {MAX_RESTARTS} restarts within {RESTART_WINDOW_S:.0f} s; last reason: {reason}"
-                )
-            self._restarts.append(now)
+            if self._num_restarts >= MAX_RESTARTS:
+                raise ServingError(f"gave up after {MAX_RESTARTS} restarts in a row; last reason: {reason}")
+            self._num_restarts += 1
+            started = time.monotonic()
             logger.warning("%s; restarting the server", reason)
             try:
                 self._server.restart()
@@ -238,7 +237,8 @@ class Supervisor:
                 reason = str(error)
                 continue
             self._look_around()
-            logger.warning("the server answers again after %.1f s", time.monotonic() - now)
+            self._answering_since = time.monotonic()
+            logger.warning("the server answers again after %.1f s", self._answering_since - started)
             return
 
     def _look_around(self) -> None:

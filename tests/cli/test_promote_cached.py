@@ -44,7 +44,7 @@ def ask(server: TritonServer) -> float:
 
 def num_hits(server: TritonServer) -> int:
     """Of all versions, as far as the server still counts them."""
-    with urllib.request.urlopen(server.addresses.metrics_url, timeout=5) as answer:
+    with urllib.request.urlopen(server.addresses.metrics_url, timeout=60) as answer:
         return sum(
             map(int, re.findall(r'cache_num_hits_per_model\{model="classify".*?\} (\d+)', answer.read().decode()))
         )

@@ -51,11 +51,13 @@ def server(authority, triton_runtime, served_bundle, tmp_path_factory) -> Iterat
     server = TritonServer(
         repository, runtime=triton_runtime, grpc_port=0, http_port=0, metrics_port=0, options=ServerOptions(tls=tls)
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        with server, announced(server, {served_bundle.name: served_bundle.folder}):
-            yield server
-    shutil.rmtree(repository)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+            with server, announced(server, {served_bundle.name: served_bundle.folder}):
+                yield server
+    finally:
+        shutil.rmtree(repository)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,10 @@ def client(server, authority, tmp_path) -> Iterator[Client]:
     own.cert_chain_pems[0].write_to_path(tmp_path / "user.pem")
     own.private_key_pem.write_to_path(tmp_path / "user.key")
     with Client(
-        server.url, tls=ClientTls(tmp_path / "ca.pem", tmp_path / "user.pem", tmp_path / "user.key"), retry_s=60
+        server.url,
+        tls=ClientTls(tmp_path / "ca.pem", tmp_path / "user.pem", tmp_path / "user.key"),
+        timeout_s=120,
+        retry_s=60,
     ) as client:
         yield client
 

@@ -64,7 +64,7 @@ def write(folder: Path, bundle: Bundle, flavour: str) -> Path:
 
 
 def serve(repository: Path, runtime: Runtime) -> TritonServer:
-    return TritonServer(repository, runtime=runtime, supervise=False, start_timeout_s=60.0, **FREE)
+    return TritonServer(repository, runtime=runtime, supervise=False, **FREE)
 
 
 @pytest.mark.parametrize("flavour", ["onnxruntime", "tensorrt"])

@@ -39,7 +39,7 @@ def test_serves_until_told_to_stop(repository, number, tmp_path):
             url = line.split("grpc ")[1].split(",")[0]
             assert infer(url, random_frames()).shape == (1, 4)
             serving.send_signal(number)
-            out, err = serving.communicate(timeout=20)
+            out, err = serving.communicate(timeout=120)
         finally:
             serving.kill()
     assert (serving.returncode, out, err) == (0, "", "")
@@ -58,12 +58,12 @@ def test_server_that_cannot_be_brought_back_ends_with_the_reason(tmp_path):
             (guard,) = children(serving.pid)
             for tritonserver in children(guard):
                 os.kill(tritonserver, signal.SIGKILL)
-            _, err = serving.communicate(timeout=60)
+            _, err = serving.communicate(timeout=300)
         finally:
             serving.kill()
     assert serving.returncode == 1
     assert err.rstrip().endswith(
-        "gave up after 3 restarts within 60 s; last reason: "
+        "gave up after 3 restarts in a row; last reason: "
         "tritonserver cannot load tiny_answer: tiny_answer: model.onnx is missing beside its model.py"
     )
 

@@ -114,13 +114,13 @@ def test_server_lets_in_clients_with_a_certificate_and_nobody_else(triton_runtim
         assert is_live(server.url, authority, clients.issue_cert("user@example.org"))
         assert not is_live(server.url, authority, None)
         assert not is_live(server.url, authority, trustme.CA().issue_cert("user@example.org"))
-        with urllib.request.urlopen(f"{server.http_url}/v2/health/ready", timeout=5) as answer:
+        with urllib.request.urlopen(f"{server.http_url}/v2/health/ready", timeout=60) as answer:
             assert answer.status == 200
         request = urllib.request.Request(
             f"{server.http_url}/v2/models/classify/infer", json.dumps({"inputs": []}).encode(), method="POST"
         )
         with pytest.raises(urllib.error.HTTPError, match="403"):  # what is not encrypted takes no videos
-            urllib.request.urlopen(request, timeout=5)
+            urllib.request.urlopen(request, timeout=60)
         server._supervisor._next_canary = 0.0
         server.wait(1.0)  # the supervisor's own questions pass the door, too
 
