@@ -345,7 +345,7 @@ def test_what_the_system_refuses_is_a_sentence(standin: StandinServer, clip_path
 
 def test_closed_streams_are_no_error(standin: StandinServer, clip_path: Path) -> None:
     command = [sys.executable, "-m", "reelkind.cli.main", "classify", "--url", standin.url, str(clip_path), "-"]
-    done = subprocess.run(["sh", "-c", '"$@" <&- >&- 2>&-', "sh", *command], timeout=20, check=False)
+    done = subprocess.run(["sh", "-c", '"$@" <&- >&- 2>&-', "sh", *command], timeout=120, check=False)
     assert done.returncode == 0
 
 

@@ -30,9 +30,11 @@ def server(triton_runtime, served_bundle, tmp_path, monkeypatch) -> Iterator[Tri
     allow_response_cache(repository)
     options = ServerOptions(response_cache_bytes=2**20)
     server = TritonServer(repository, runtime=triton_runtime, grpc_port=0, http_port=0, metrics_port=0, options=options)
-    with server, announced(server, {served_bundle.name: served_bundle.folder}):
-        yield server
-    shutil.rmtree(repository)
+    try:
+        with server, announced(server, {served_bundle.name: served_bundle.folder}):
+            yield server
+    finally:
+        shutil.rmtree(repository)
 
 
 def ask(server: TritonServer) -> float:

@@ -104,7 +104,7 @@ def test_the_asyncio_client_uses_regions_too(triton_server: TritonServer, protoc
         async with AsyncClient(url, timeout_s=120) as client:
             answers = await asyncio.gather(*(client.classify_frames(video) for video in FRAMES))
             assert 1 <= len(files()) == len(known(triton_server)) <= 3
-            with pytest.raises(TimeoutError):  # which cancels the call
+            with suppress(TimeoutError):  # which cancels the call, unless it has been answered in time
                 await asyncio.wait_for(client.classify_frames(LONG), 0.02)
             return [list(answer.scores.values()) for answer in answers]
 
@@ -131,7 +131,7 @@ def test_regions_of_who_is_cancelled_again_and_again_are_forgotten_later(
 
     asyncio.run(ask())
     gc.collect()
-    deadline = time.monotonic() + 10  # the server may still be reading
+    deadline = time.monotonic() + 60  # the server may still be reading
     while known(triton_server) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert known(triton_server) == []
@@ -181,7 +181,7 @@ def test_a_call_under_way_gives_its_region_back_when_the_client_is_closed(triton
     client.server_info()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(client.classify_frames, LONG)
-        while not known(triton_server):
+        while not (known(triton_server) or waiting.done()):
             time.sleep(0.005)
         client.close()
         with suppress(RequestCancelled):  # unless it has been answered in time

@@ -199,7 +199,7 @@ def test_frames_run_in_portions_give_the_same_to_the_bit(load, runner, monkeypat
 
 def test_portions_of_all_requests_are_under_way_together(load, monkeypatch):
     model = load(tiny_repository.pixels_graph(), frames_per_run="4", num_threads="3")
-    executor, together = model._runtime._executor, threading.Barrier(3, timeout=10)
+    executor, together = model._runtime._executor, threading.Barrier(3, timeout=60)
     run = executor.run
 
     def run_with_the_others(feeds):

@@ -131,6 +131,6 @@ def is_live(url: str, authority: trustme.CA, client: trustme.LeafCert | None) ->
     options = [("grpc.ssl_target_name_override", HOST)]
     with triton.InferenceServerClient(url, ssl=True, creds=credentials, channel_args=options) as client_of:
         try:
-            return client_of.is_server_live(client_timeout=10)
+            return client_of.is_server_live(client_timeout=60)
         except InferenceServerException:
             return False

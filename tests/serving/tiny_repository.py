@@ -66,10 +66,13 @@ def random_frames(num_videos: int = 1, num_frames: int = NUM_FRAMES, seed: int =
     return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
 
 
-def write(folder: Path, delay_s: float = 0.0, num_instances: int = 1) -> Path:
-    """Write the repository into ``folder`` and return it; the last model takes ``delay_s`` longer."""
-    _write_model(folder, "tiny_pixels", [_FRAMES], [_FEATURES], pixels_graph(), num_instances)
-    _write_model(folder, "tiny_answer", [_FEATURES], _ANSWER, answer_graph())
+def write(folder: Path, delay_s: float = 0.0, num_instances: int = 1, queue_delay_s: float = 0.02) -> Path:
+    """Write the repository into ``folder`` and return it.
+
+    The last model takes ``delay_s`` longer; requests wait up to ``queue_delay_s`` for others to share an execution.
+    """
+    _write_model(folder, "tiny_pixels", [_FRAMES], [_FEATURES], pixels_graph(), num_instances, queue_delay_s)
+    _write_model(folder, "tiny_answer", [_FEATURES], _ANSWER, answer_graph(), 1, queue_delay_s)
     if delay_s:
         with (folder / "tiny_answer" / "1" / "model.py").open("a") as model:
             model.write(_SLOW.format(delay_s=delay_s))
@@ -133,10 +136,12 @@ def _config(name, backend, inputs, outputs) -> model_config_pb2.ModelConfig:
     return config
 
 
-def _write_model(folder: Path, name: str, inputs, outputs, graph: onnx.ModelProto, num_instances: int = 1) -> None:
+def _write_model(
+    folder: Path, name: str, inputs, outputs, graph: onnx.ModelProto, num_instances: int, queue_delay_s: float
+) -> None:
     config = _config(name, "python", inputs, outputs)
     config.instance_group.add(kind=model_config_pb2.ModelInstanceGroup.KIND_CPU, count=num_instances)
-    config.dynamic_batching.max_queue_delay_microseconds = 20_000
+    config.dynamic_batching.max_queue_delay_microseconds = int(queue_delay_s * 1e6)
     for key, value in {"model_file": "model.onnx", "runtime": "onnxruntime", "num_threads": "1"}.items():
         config.parameters[key].string_value = value
     if name == "tiny_pixels":  # treats every frame by itself
