@@ -31,15 +31,16 @@ def default_bundle() -> Path:
     return Path(bundles.__file__).with_name(DEFAULT_BUNDLE)
 
 
-def build_repository(
+@contextmanager
+def temporary_repository(
     bundle_folders: Sequence[str | os.PathLike[str]],
     runtime: Runtime,
     *,
     flavour: str = "auto",
     num_threads: int | None = None,
     ensembles: Collection[str] | None = None,
-) -> Path:
-    """Write ensembles of these bundles into a new temporary folder, which the caller deletes.
+) -> Iterator[Path]:
+    """Ensembles of these bundles, written into a new folder that is gone after the ``with`` block.
 
     Args:
         bundle_folders: the members, the default one first.
@@ -58,10 +59,9 @@ def build_repository(
     folder = Path(tempfile.mkdtemp(prefix="reelkind-models-"))
     try:
         write_repository(folder, standard_ensembles(members, ensembles), members, chosen, num_threads=num_threads)
-    except BaseException:
+        yield folder
+    finally:
         shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return folder
 
 
 @contextmanager
@@ -93,8 +93,7 @@ def embedded_server(
     for folder in folders:
         bundle.load(folder)  # a wrong folder is said before a server is downloaded
     runtime = find_runtime(progress)
-    repository = build_repository(folders, runtime, num_threads=num_threads, ensembles=ensembles)
-    try:
+    with temporary_repository(folders, runtime, num_threads=num_threads, ensembles=ensembles) as repository:
         server = TritonServer(
             repository,
             runtime=runtime,
@@ -106,5 +105,3 @@ def embedded_server(
         )
         with server:
             yield server
-    finally:
-        shutil.rmtree(repository, ignore_errors=True)

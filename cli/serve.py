@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from reelkind.core import bundle
 
 from ._arguments import positive
-from ._embedded import build_repository, default_bundle
+from ._embedded import default_bundle, temporary_repository
 from ._server_options import add_option_arguments, prepare_response_cache, server_options
 
 if TYPE_CHECKING:
@@ -87,12 +86,13 @@ def _serve(args: argparse.Namespace) -> int:
     if args.repository is None:
         bundles = {bundle.load(folder).name: folder for folder in args.bundle or [default_bundle()]}
     runtime = find_runtime(_say)
-    repository, owned = args.repository, []
-    if repository is None:
-        folders = args.bundle or [default_bundle()]
-        repository = build_repository(folders, runtime, flavour=args.flavour, num_threads=args.threads)
-        owned = [repository]
-    try:
+    with ExitStack() as stack:
+        repository, owned = args.repository, []
+        if repository is None:
+            folders = args.bundle or [default_bundle()]
+            built = temporary_repository(folders, runtime, flavour=args.flavour, num_threads=args.threads)
+            repository = stack.enter_context(built)
+            owned = [repository]
         prepare_response_cache(args, repository)
         server = TritonServer(
             repository,
@@ -105,18 +105,16 @@ def _serve(args: argparse.Namespace) -> int:
             owned=owned,
             options=options,
         )
-        with server, announced(server, bundles):
-            if server.addresses.exposed and not args.tls_client_ca:
-                _say(f"warning: other machines can reach {args.host}, and there is no authentication")
-            print(_ready_line(server), flush=True)
-            try:
-                server.wait()
-            except ServingError:  # the supervisor has logged why it gave up
-                return EXIT_FAILED
+        stack.enter_context(server)
+        stack.enter_context(announced(server, bundles))
+        if server.addresses.exposed and not args.tls_client_ca:
+            _say(f"warning: other machines can reach {args.host}, and there is no authentication")
+        print(_ready_line(server), flush=True)
+        try:
+            server.wait()
+        except ServingError:  # the supervisor has logged why it gave up
+            return EXIT_FAILED
         return EXIT_OK
-    finally:
-        for folder in owned:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _ready_line(server: TritonServer) -> str:

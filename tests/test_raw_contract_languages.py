@@ -137,7 +137,7 @@ class Encrypted:
 
 @pytest.fixture(scope="module")
 def encrypted(triton_runtime, served_bundle, tmp_path_factory) -> Iterator[Encrypted]:
-    from reelkind.cli._embedded import build_repository
+    from reelkind.cli._embedded import temporary_repository
 
     folder = tmp_path_factory.mktemp("tls")
     authority = trustme.CA()
@@ -145,9 +145,11 @@ def encrypted(triton_runtime, served_bundle, tmp_path_factory) -> Iterator[Encry
     certificate = authority.issue_cert("localhost")
     certificate.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
     options = ServerOptions(tls=Tls(folder / "server.pem", folder / "server.pem"))
-    repository = build_repository([served_bundle.folder], triton_runtime, ensembles=["classify"])
     free = {"grpc_port": 0, "http_port": 0, "metrics_port": 0}
-    with TritonServer(repository, runtime=triton_runtime, options=options, owned=[repository], **free) as server:
+    with (
+        temporary_repository([served_bundle.folder], triton_runtime, ensembles=["classify"]) as repository,
+        TritonServer(repository, runtime=triton_runtime, options=options, **free) as server,
+    ):
         yield Encrypted(f"localhost:{server.url.rpartition(':')[2]}", str(folder / "ca.pem"))
 
 

@@ -23,7 +23,7 @@ import pytest
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
-from reelkind.cli._embedded import build_repository
+from reelkind.cli._embedded import temporary_repository
 from reelkind.cli.main import main
 from reelkind.core import bundle as bundles
 from reelkind.core.bundle import Bundle
@@ -95,16 +95,15 @@ def hot(served_bundle, tmp_path_factory) -> Bundle:
 @pytest.fixture(scope="module")
 def server(triton_runtime, served_bundle, tmp_path_factory) -> Iterator[TritonServer]:
     names = ["classify", "classify_tta_fast", f"features_{served_bundle.name}", "classify_features"]
-    repository = build_repository([served_bundle.folder], triton_runtime, ensembles=names)
-    server = TritonServer(repository, runtime=triton_runtime, owned=[repository], **FREE)
     cache_folder = tmp_path_factory.mktemp("cache")
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("XDG_CACHE_HOME", str(cache_folder))
-            with server, announced(server, {served_bundle.name: served_bundle.folder}):
-                yield server
-    finally:
-        shutil.rmtree(repository)
+    with (
+        temporary_repository([served_bundle.folder], triton_runtime, ensembles=names) as repository,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("XDG_CACHE_HOME", str(cache_folder))
+        server = TritonServer(repository, runtime=triton_runtime, owned=[repository], **FREE)
+        with server, announced(server, {served_bundle.name: served_bundle.folder}):
+            yield server
     assert list(cache_folder.rglob("*.json")) == []
 
 
@@ -251,11 +250,8 @@ def test_full_disk_is_named_and_leaves_nothing(server, hot, clip):
 
 
 def test_repository_of_another_server_is_refused(server, hot, clip, served_bundle, triton_runtime, tmp_path):
-    other = build_repository([hot.folder], triton_runtime, ensembles=["classify"])
-    try:
+    with temporary_repository([hot.folder], triton_runtime, ensembles=["classify"]) as other:
         status, out, err = promote(server, hot.folder, "--clips", clip, "--repository", other)
-    finally:
-        shutil.rmtree(other)
     assert (status, out) == (1, "")
     assert re.search(r"the server's classify is not the one in .*: give the repository it serves", err)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import urllib.request
 from collections.abc import Iterator
 
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 
-from reelkind.cli._embedded import build_repository
+from reelkind.cli._embedded import temporary_repository
 from reelkind.cli.main import main
 from reelkind.serving.models import allow_response_cache
 from reelkind.serving.options import ServerOptions
@@ -26,15 +25,13 @@ FRAMES = np.random.default_rng(0).integers(0, 256, (1, 2, 48, 64, 3), np.uint8)
 @pytest.fixture
 def server(triton_runtime, served_bundle, tmp_path, monkeypatch) -> Iterator[TritonServer]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    repository = build_repository([served_bundle.folder], triton_runtime, ensembles=["classify"])
-    allow_response_cache(repository)
     options = ServerOptions(response_cache_bytes=2**20)
-    server = TritonServer(repository, runtime=triton_runtime, grpc_port=0, http_port=0, metrics_port=0, options=options)
-    try:
+    free = {"grpc_port": 0, "http_port": 0, "metrics_port": 0}
+    with temporary_repository([served_bundle.folder], triton_runtime, ensembles=["classify"]) as repository:
+        allow_response_cache(repository)
+        server = TritonServer(repository, runtime=triton_runtime, options=options, **free)
         with server, announced(server, {served_bundle.name: served_bundle.folder}):
             yield server
-    finally:
-        shutil.rmtree(repository)
 
 
 def ask(server: TritonServer) -> float:

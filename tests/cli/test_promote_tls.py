@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 import trustme
 
-from reelkind.cli._embedded import build_repository
+from reelkind.cli._embedded import temporary_repository
 from reelkind.cli.main import main
 from reelkind.client import Client
 from reelkind.client import Tls as ClientTls
@@ -47,17 +46,15 @@ def server(authority, triton_runtime, served_bundle, tmp_path_factory) -> Iterat
     folder = tmp_path_factory.mktemp("certificates")
     authority.cert_pem.write_to_path(folder / "ca.pem")
     tls = Tls(*issue(authority, folder), folder / "ca.pem")
-    repository = build_repository([served_bundle.folder], triton_runtime, ensembles=["classify"])
-    server = TritonServer(
-        repository, runtime=triton_runtime, grpc_port=0, http_port=0, metrics_port=0, options=ServerOptions(tls=tls)
-    )
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-            with server, announced(server, {served_bundle.name: served_bundle.folder}):
-                yield server
-    finally:
-        shutil.rmtree(repository)
+    free = {"grpc_port": 0, "http_port": 0, "metrics_port": 0}
+    with (
+        temporary_repository([served_bundle.folder], triton_runtime, ensembles=["classify"]) as repository,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        server = TritonServer(repository, runtime=triton_runtime, options=ServerOptions(tls=tls), **free)
+        with server, announced(server, {served_bundle.name: served_bundle.folder}):
+            yield server
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
-from reelkind.cli._embedded import build_repository, default_bundle
+from reelkind.cli._embedded import default_bundle, temporary_repository
 from reelkind.core import bundle as bundles
 from reelkind.core.bundle import Bundle
 from reelkind.export.promotion_files import version_files
@@ -26,9 +25,8 @@ pytestmark = pytest.mark.skipif(not (LITE2 / bundles.MANIFEST_NAME).is_file(), r
 
 @pytest.fixture(scope="module")
 def store(triton_runtime) -> Iterator[VersionedRepository]:
-    repository = build_repository([LITE, LITE2], triton_runtime, ensembles=NAMES)
-    yield VersionedRepository(repository)
-    shutil.rmtree(repository)
+    with temporary_repository([LITE, LITE2], triton_runtime, ensembles=NAMES) as repository:
+        yield VersionedRepository(repository)
 
 
 @pytest.fixture(scope="module")

@@ -15,15 +15,15 @@ from . import two_processes
 from .tiny import SETTINGS, overrides, write_data
 
 
-def torchrun(*command: str) -> subprocess.CompletedProcess[str]:
+def torchrun(logs: Path, *command: str) -> subprocess.CompletedProcess[str]:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    return subprocess.run([*launcher, *command], capture_output=True, text=True, timeout=600)
+    return subprocess.run([*launcher, "--log-dir", str(logs), *command], capture_output=True, text=True, timeout=600)
 
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     for folder in ("two", "one"):
         (tmp_path / folder).mkdir()
-    done = torchrun(two_processes.__file__, str(tmp_path / "two"))
+    done = torchrun(tmp_path, two_processes.__file__, str(tmp_path / "two"))
     assert done.returncode == 0, done.stderr
     two_processes.train(tmp_path / "one")
     first, second, alone = (torch.load(tmp_path / name) for name in ("two/0.pt", "two/1.pt", "one/0.pt"))
@@ -38,7 +38,9 @@ def test_the_command_runs_under_torchrun(tmp_path: Path) -> None:
     data, out = write_data(tmp_path / "data"), tmp_path / "out"
     quick = {**SETTINGS, "evaluation": {"num_folds": 0, "num_bootstraps": 5}, "checkpoint_steps": 1}
     places = ["--data", str(data), "--out", str(out), "--cache", str(tmp_path / "cache")]
-    done = torchrun("-m", "reelkind.cli.main", "train", str(tmp_path / "any.toml"), *places, *overrides(quick))
+    done = torchrun(
+        tmp_path, "-m", "reelkind.cli.main", "train", str(tmp_path / "any.toml"), *places, *overrides(quick)
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("peak memory") == 1  # one process talks
     bundle = bundles.load(out)
