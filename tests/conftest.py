@@ -1,7 +1,8 @@
-"""Fixtures for tests that need the real tritonserver."""
+"""Fixtures of all tests: a place for temporary files, and the real tritonserver."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,17 @@ from reelkind.core.bundle import ONNX_FOLDER, Bundle
 if TYPE_CHECKING:
     from reelkind.serving.runtime import Runtime
     from reelkind.serving.server import TritonServer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where all that is temporary goes, and of ours nothing stays."""
+    folder = tmp_path_factory.mktemp("temporary")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr(tempfile, "tempdir", str(folder))
+        yield folder
+    assert sorted(folder.glob("reelkind-*")) == []
 
 
 @pytest.fixture(scope="session")
