@@ -39,12 +39,15 @@ class Executor:
         name: e.g. ``"TensorRT"``.
         clock: ``"device"`` where copies from and to the host are left out, ``"wall"`` where they are part of it.
         times_ms: runs it; the first runs, which load and tune, are done before.
+        host_times_ms: likewise by the wall, copies from and to the host included, as a server runs it; None where
+            nobody serves it this way.
         close: gives memory of the card back that garbage collection does not.
     """
 
     name: str
     clock: str
     times_ms: Times
+    host_times_ms: Times | None = None
     close: Callable[[], None] = lambda: None
 
 
@@ -82,7 +85,8 @@ def onnx_executor(bundle: Bundle, graph: Graph, precision: str) -> Executor:
     if session.get_providers()[0] != provider:
         raise RuntimeError(f"{provider} does not start here")
     (port,) = session.get_inputs()
-    return Executor(ONNX_RUNTIME, "wall", _wall_times(lambda array: session.run(None, {port.name: array})))
+    times = _wall_times(lambda array: session.run(None, {port.name: array}))
+    return Executor(ONNX_RUNTIME, "wall", times, times)
 
 
 def engine_executor(bundle: Bundle, graph: Graph, folder: Path, device: Device, library: str) -> Executor:
@@ -96,7 +100,8 @@ def engine_executor(bundle: Bundle, graph: Graph, folder: Path, device: Device, 
         engine.times_ms({port.name: array}, WARMUP_RUNS)
         return engine.times_ms({port.name: array}, num_runs)
 
-    return Executor(library, "device", times, engine.close)
+    host_times = _wall_times(lambda array: engine.run({port.name: array}))
+    return Executor(library, "device", times, host_times, engine.close)
 
 
 def measure(
@@ -115,6 +120,7 @@ def measure(
     noise = any_input(graph, num_frames, num_videos, num_views)
     times = sorted(executor.times_ms(noise, num_runs))
     median = statistics.median(times)
+    host_times = executor.host_times_ms(noise, num_runs) if executor.host_times_ms else None
     num_frames *= num_videos * num_views
     return {
         "graph": graph.name,
@@ -125,6 +131,7 @@ def measure(
         "median_ms": median,
         "p95_ms": times[min(len(times) - 1, int(0.95 * len(times)))],
         "least_ms": times[0],
+        "host_median_ms": statistics.median(host_times) if host_times else None,
         "frames_per_second": 1e3 * num_frames / median,
         "tflops": num_operations * num_frames / median / 1e9,
     }

@@ -38,6 +38,7 @@ def temporary_repository(
     *,
     flavour: str = "auto",
     num_threads: int | None = None,
+    engines: Path | None = None,
     ensembles: Collection[str] | None = None,
 ) -> Iterator[Path]:
     """Ensembles of these bundles, written into a new folder that is gone after the ``with`` block.
@@ -47,6 +48,7 @@ def temporary_repository(
         runtime: the server that will read it.
         flavour: who executes the graphs, one of ``export.execution.FLAVOURS``; "auto" asks the runtime.
         num_threads: CPU threads inside one operator; None takes all cores.
+        engines: folder of engines built on this card, for the flavour that runs them.
         ensembles: names, see ``core.specs.classify_name``; all there are by default.
 
     Raises:
@@ -55,10 +57,10 @@ def temporary_repository(
     from reelkind.export.repository import standard_ensembles, write_repository
 
     members = [bundle.load(folder) for folder in bundle_folders]
-    chosen = runtime.choose_flavour(flavour)
+    chosen, wanted = runtime.choose_flavour(flavour), standard_ensembles(members, ensembles)
     folder = Path(tempfile.mkdtemp(prefix="reelkind-models-"))
     try:
-        write_repository(folder, standard_ensembles(members, ensembles), members, chosen, num_threads=num_threads)
+        write_repository(folder, wanted, members, chosen, num_threads=num_threads, engines=engines)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

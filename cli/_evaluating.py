@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from reelkind.client import ProcessDecoder
+from reelkind.core.abstaining import joint
 from reelkind.core.bundle import HELD_OUT_NAME, Bundle
 from reelkind.core.taxonomy import CLASSES
 from reelkind.training.data import MANIFEST_NAME, Sample, read_samples, work_groups
@@ -63,18 +64,18 @@ def _held_out_report(bundles: Sequence[Bundle], wanted_accuracy: float) -> dict[
         + INTERVALS,
         "split": HELD_OUT,
         "members": {each.member: member_summary(each, wanted_accuracy=wanted_accuracy) for each in predictions},
-        **_between(predictions),
+        **_between(predictions, wanted_accuracy),
         "problems": {},
     }
 
 
-def _between(predictions: Sequence[Predictions]) -> dict[str, Any]:
+def _between(predictions: Sequence[Predictions], wanted_accuracy: float) -> dict[str, Any]:
     """Several members compared and mixed; weights are fitted on the same clips, and judged by cross-fitting."""
     if len(predictions) < 2:
         return {}
     return {
         "comparisons": pairwise(predictions),
-        "ensemble": ensemble_summary([each.view(0) for each in predictions]),
+        "ensemble": ensemble_summary([each.view(0) for each in predictions], wanted_accuracy=wanted_accuracy),
     }
 
 
@@ -140,21 +141,24 @@ class Evaluation:
         return found
 
     def _summary(self, predictions: Predictions) -> dict[str, Any]:
-        args = self.args
         bundle = next(each.bundle for each in self.members if each.bundle.name == predictions.member)
-        chosen = bundle.metrics.get(ABSTAIN) if args.split == "test" else None
-        if chosen is not None:
-            return member_summary(
-                predictions, wanted_accuracy=chosen["wanted_accuracy"], abstain_below=chosen["abstain_below"]
-            )
-        return member_summary(predictions, wanted_accuracy=args.wanted_accuracy)
+        wanted, below = self._threshold(bundle.metrics.get(ABSTAIN))
+        return member_summary(predictions, wanted_accuracy=wanted, abstain_below=below)
 
     def _ensemble(self, predictions: Sequence[Predictions]) -> dict[str, Any]:
+        wanted, below = self._threshold(joint([member.bundle for member in self.members]))
         val = [each for each in self.samples if each.split == "val"]
-        if self.args.split == "val" or not val:
-            return ensemble_summary([each.view(0) for each in predictions])
-        fitted_on = [self._predict(member, val, "val, for the weights").view(0) for member in self.members]
-        return ensemble_summary([each.view(0) for each in predictions], fitted_on=fitted_on)
+        fitted_on = None
+        if self.args.split != "val" and val:
+            fitted_on = [self._predict(member, val, "val, for the weights").view(0) for member in self.members]
+        single = [each.view(0) for each in predictions]
+        return ensemble_summary(single, fitted_on=fitted_on, wanted_accuracy=wanted, abstain_below=below)
+
+    def _threshold(self, chosen: Mapping[str, Any] | None) -> tuple[float, float | None]:
+        """Accuracy wanted of the answers kept, and for the last measurement the confidence chosen on validation."""
+        if self.args.split != "test" or chosen is None:
+            return self.args.wanted_accuracy, None
+        return chosen["wanted_accuracy"], chosen["abstain_below"]
 
     def _baselines(self, predictions: Predictions) -> dict[str, Any]:
         member, held_out = self.members[0], set(predictions.groups)

@@ -133,7 +133,7 @@ def _record(
     for bundle in bundles:
         prefix = f"{bundle.name}-"  # no name of a bundle holds a hyphen
         plots = {name.removeprefix(prefix): args.out / name for name in pictures if name.startswith(prefix)}
-        record(bundle, args.split, for_member(report, bundle.name), plots)
+        record(bundle, args.split, for_member(report, bundle.name), plots, bundles)
         print(f"reelkind: recorded in {bundle.folder}", file=sys.stderr)
 
 

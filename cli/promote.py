@@ -96,6 +96,8 @@ def _promote(
 
     from ._promoting import ClipCheck, read_clips
 
+    if not bundle.trained:
+        print(f"reelkind: bundle {bundle.name!r} has random weights: its answers mean nothing", file=sys.stderr)
     clips = read_clips(args.clips, bundle.num_frames, bundle.backbone.frame_size_px)
     concerned = deployed_member(store, bundle)
     others = neighbours(concerned, bundle, [*map(bundles.load, args.other), *_remembered(running)])

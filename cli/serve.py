@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from reelkind.core import bundle
 
-from ._arguments import positive
+from ._arguments import UsageError, positive
 from ._embedded import default_bundle, temporary_repository
 from ._server_options import add_option_arguments, prepare_response_cache, server_options
 
@@ -53,6 +53,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--flavour", choices=FLAVOURS, default="auto", help="who executes the graphs (default: %(default)s)"
     )
     parser.add_argument(
+        "--engines", type=Path, metavar="DIR", help="engines built on this card, for --flavour tensorrt"
+    )
+    parser.add_argument(
         "--threads", type=positive, metavar="N", help="CPU threads inside one operator (default: all cores)"
     )
     add_option_arguments(parser)
@@ -68,11 +71,21 @@ def run(args: argparse.Namespace) -> int:
 
         print(prepare_server_env(_say).folder)
         return EXIT_OK
+    _check_together(args)
     with _stop_signals():
         try:
             return _serve(args)
         except _StopSignal:
             return EXIT_OK
+
+
+def _check_together(args: argparse.Namespace) -> None:
+    if args.repository is not None and (args.flavour != "auto" or args.threads or args.engines):
+        raise UsageError("--repository is served as it is: --flavour, --threads and --engines are for bundles")
+    if (args.flavour == "tensorrt") != (args.engines is not None):
+        raise UsageError(
+            "--flavour tensorrt and --engines DIR go together: `reelkind export engine` builds engines on this card"
+        )
 
 
 def _serve(args: argparse.Namespace) -> int:
@@ -90,7 +103,9 @@ def _serve(args: argparse.Namespace) -> int:
         repository, owned = args.repository, []
         if repository is None:
             folders = args.bundle or [default_bundle()]
-            built = temporary_repository(folders, runtime, flavour=args.flavour, num_threads=args.threads)
+            built = temporary_repository(
+                folders, runtime, flavour=args.flavour, num_threads=args.threads, engines=args.engines
+            )
             repository = stack.enter_context(built)
             owned = [repository]
         prepare_response_cache(args, repository)

@@ -82,6 +82,7 @@ class Network:
             ExportError: with TensorRT's own reason.
         """
         config = self._builder.create_builder_config()
+        config.clear_flag(self._library.BuilderFlag.TF32)  # else what is to stay FP32 is multiplied with 10 bits
         cache = None
         if compute_capability is None:
             config.set_memory_pool_limit(self._library.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)

@@ -21,7 +21,7 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from reelkind.core import specs
+from reelkind.core import abstaining, specs
 from reelkind.core.bundle import Bundle, weights_hash
 from reelkind.core.clips import FRAME_SIZE_PX
 from reelkind.core.ensembles import Ensemble, deployment
@@ -33,6 +33,7 @@ from .engine_files import find_engine
 from .errors import ExportError
 from .execution import Execution
 from .members import joint_average, member_weights
+from .occupied import refuse_stale_ensembles
 from .origin import find_graph_file
 
 VERSION_FOLDER = "1"
@@ -97,7 +98,8 @@ def write_repository(
 
     Raises:
         ExportError: if flavour or runtime are unknown, a member's bundle is not given, a graph or an engine is missing
-            or stale, or something that is no model is in the way, or versions that were promoted are.
+            or stale, or something that is no model is in the way, or versions that were promoted are, or an ensemble
+            that stays is of other members of these names.
     """
     execution = Execution(flavour, runtime, num_threads, frozenset(without_engine))
     if engines is not None and not execution.has_engines:
@@ -113,6 +115,7 @@ def write_repository(
     promoted = next(Path(folder).glob("*/generations/current"), None)
     if promoted is not None:
         raise ExportError(f"{folder} holds versions that were promoted ({promoted}): choose another folder")
+    refuse_stale_ensembles(Path(folder), {ensemble.name for ensemble in ensembles}, members)
     for graph in composing.values():
         files: dict[str, Path | bytes] = {**_runner_files(graph, execution)}
         if graphs:
@@ -146,6 +149,7 @@ def ensemble_config(ensemble: Ensemble, bundles: dict[str, Bundle]) -> pb.ModelC
 
 def _parameters(ensemble: Ensemble, bundles: dict[str, Bundle]) -> dict[str, str]:
     members = [bundles[name] for name in ensemble.members]
+    shares = member_weights(members)
     parameters = {
         "contract_version": CONTRACT_VERSION,
         "reelkind_version": metadata.version("reelkind"),
@@ -154,7 +158,7 @@ def _parameters(ensemble: Ensemble, bundles: dict[str, Bundle]) -> dict[str, str
         "frame_size_px": str(max(bundle.backbone.frame_size_px for bundle in members)),
         "classes": ",".join(CLASSES),
         "members": ",".join(ensemble.members),
-        "member_weights": ",".join(f"{share:.6g}" for share in member_weights(members)),
+        "member_weights": ",".join(f"{share:.6g}" for share in shares),
         "temperatures": ",".join(repr(bundle.temperature) for bundle in members),
         "feature_dims": ",".join(str(bundle.backbone.feature_dim) for bundle in members),
         "views": ",".join(ensemble.views),
@@ -163,7 +167,7 @@ def _parameters(ensemble: Ensemble, bundles: dict[str, Bundle]) -> dict[str, str
         "untrained": ",".join(bundle.name for bundle in members if not bundle.trained),
         "weights": ",".join(weights_hash(bundle) for bundle in members),
     }
-    abstain_below = members[0].abstain_below if len(members) == 1 else None
+    abstain_below = abstaining.threshold(members) if len(set(shares)) == 1 else None  # measured with equal shares
     if abstain_below is not None and ensemble.kind != "features":
         parameters["abstain_below"] = repr(abstain_below)  # not rounded: it lies just where an answer is
     return parameters
@@ -211,10 +215,11 @@ def _graph_config(graph: Graph, execution: Execution) -> pb.ModelConfig:
         config.platform, kind = "tensorrt_plan", pb.ModelInstanceGroup.KIND_GPU
     else:
         config.backend = "onnxruntime"
+        num_threads = execution.num_threads
         if not graph.is_network:
-            kind = pb.ModelInstanceGroup.KIND_CPU
-        if execution.num_threads is not None:
-            config.parameters["intra_op_thread_count"].string_value = str(execution.num_threads)
+            kind, num_threads = pb.ModelInstanceGroup.KIND_CPU, 1  # else they keep all cores spinning, for no gain
+        if num_threads is not None:
+            config.parameters["intra_op_thread_count"].string_value = str(num_threads)
     if graph.kind.startswith("temporal"):
         # Members' branches arrive here at the same moment, and the batcher may leave the second one waiting for 500 ms.
         config.ClearField("dynamic_batching")

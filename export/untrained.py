@@ -10,8 +10,8 @@ import os
 from pathlib import Path
 
 import numpy as np
+import safetensors.torch
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from reelkind.core.bundle import (
@@ -69,7 +69,8 @@ def write_untrained_bundle(
     path.mkdir(parents=True, exist_ok=True)
     for module, file_name in ((body, BACKBONE_WEIGHTS_NAME), (head, HEAD_WEIGHTS_NAME)):
         state = {key: tensor for key, tensor in module.state_dict().items() if tensor.is_floating_point()}
-        save_file({key: tensor.half().contiguous() for key, tensor in state.items()}, path / file_name)
+        halves = {key: tensor.half().contiguous() for key, tensor in state.items()}
+        (path / file_name).write_bytes(safetensors.torch.save(halves))
     return save(bundle, path)
 
 

@@ -54,6 +54,13 @@ class Control:
         """Close the channel."""
         self._client.close()
 
+    def is_live(self) -> bool:
+        """Whether the server answers at all."""
+        try:
+            return bool(self._client.is_server_live(client_timeout=_CALL_TIMEOUT_S))
+        except InferenceServerException:
+            return False
+
     def is_ready(self, model: str) -> bool:
         """Whether the server calls a model ready, which a Python model with a dead process is, too."""
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from reelkind.core import specs
+from reelkind.core import abstaining, specs
 from reelkind.core.bundle import Bundle, weights_hash
 
 from .errors import ServingError
@@ -69,12 +69,25 @@ def with_bundle(configs: Mapping[str, Any], everything: Mapping[str, Any], bundl
         parameters["untrained"].string_value = ",".join(sorted(untrained))
         parameters["trained"].string_value = "false" if untrained else "true"
         parameters["num_frames"].string_value = str(max(frames_of.get(member, 1) for member in members))
-        if len(members) == 1 and parameters["kind"].string_value != "features":
-            parameters.pop("abstain_below", None)
-            if bundle.abstain_below is not None:
-                parameters["abstain_below"].string_value = repr(bundle.abstain_below)
+        parameters.pop("abstain_below", None)
+        threshold = _threshold(new, bundle)
+        if threshold is not None:
+            parameters["abstain_below"].string_value = repr(threshold)
         changed[name] = new
     return changed
+
+
+def _threshold(config: Any, bundle: Bundle) -> float | None:
+    told = {key: value.string_value for key, value in config.parameters.items()}
+    if told["kind"] == "features" or len(set(told["member_weights"].split(","))) > 1:
+        return None
+    names = members_of(config)
+    if len(names) == 1:
+        return bundle.abstain_below
+    identities = zip(told["weights"].split(","), map(float, told["temperatures"].split(",")), strict=True)
+    members = {name: abstaining.Identity(*each) for name, each in zip(names, identities, strict=True)}
+    found = abstaining.remembered(bundle, members)
+    return None if found is None else float(found["abstain_below"])
 
 
 def neighbours(configs: Mapping[str, Any], bundle: Bundle, known: Iterable[Bundle]) -> dict[str, Bundle]:

@@ -91,7 +91,7 @@ def promote(
         Composing model -> version that answers now.
 
     Raises:
-        ReelkindError: the check's, or a ServingError; the server answers as before.
+        ReelkindError: the check's, or a ServingError; the server answers as before, or not at all.
     """
     with _settled(control, store) as number:
         for model, content in files.items():
@@ -174,9 +174,12 @@ def _change(control: Control, store: VersionedRepository, number: int, target: M
     except BaseException as error:
         if switched:
             store.switch_back()
+        is_live = control.is_live()
+        if switched and is_live:
             _load_again(control, changed)
         if isinstance(error, CanaryError):
-            raise ServingError(f"not promoted, the server answers as before: {error}") from error
+            state = "the server answers as before" if is_live else "the repository is as before, but no server answers"
+            raise ServingError(f"not promoted, {state}: {error}") from error
         raise
 
 
@@ -184,7 +187,7 @@ def _load_again(control: Control, names: Iterable[str]) -> None:
     for name in names:
         try:
             control.load(name)
-        except CanaryError as error:  # the server is gone, or another step of the way back helps
+        except CanaryError as error:  # another step of the way back helps
             logger.warning("%s", error)
 
 

@@ -184,6 +184,10 @@ class _Config:
     def __init__(self) -> None:
         self.profiles: list[dict[str, Any]] = []
         self.limits: dict[str, int] = {}
+        self.flags = {"TF32"}  # as TensorRT has it
+
+    def clear_flag(self, flag: str) -> None:
+        self.flags.discard(flag)
 
     def set_memory_pool_limit(self, pool: str, limit: int) -> None:
         self.limits[pool] = limit
@@ -217,6 +221,7 @@ class _Builder:
 
     def build_serialized_network(self, network: _Network, config: _Config) -> bytes | None:
         assert config.limits  # a workspace without limit takes what the other members need
+        assert not config.flags  # TF32 would round what is to stay FP32
         type(self).num_built += 1
         return pickle.dumps((network.model.SerializeToString(), config.profiles[0]))
 
@@ -311,6 +316,7 @@ def standin_tensorrt(device: StandinDevice, *, version: str = "10.16.1", records
     trt.Logger = type("Logger", (), {"ERROR": 1, "__init__": lambda self, level: None})
     trt.Builder, trt.OnnxParser = type("Builder", (_Builder,), {}), _Parser
     trt.NetworkDefinitionCreationFlag = enum.IntEnum("Flag", [("STRONGLY_TYPED", 1)])
+    trt.BuilderFlag = type("BuilderFlag", (), {"TF32": "TF32"})
     trt.MemoryPoolType = type("MemoryPoolType", (), {"WORKSPACE": "workspace"})
     trt.TensorIOMode = type("TensorIOMode", (), {"INPUT": "INPUT"})
     trt.nptype = lambda dtype: dtype.value

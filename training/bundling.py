@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from reelkind.core import bundle as bundles
@@ -73,8 +73,7 @@ def write_bundle(
     """
     folder.mkdir(parents=True, exist_ok=True)
     for module, name in ((backbone, BACKBONE_WEIGHTS_NAME), (head, HEAD_WEIGHTS_NAME)):
-        save_file(half_state(module), folder / name)
-        (folder / name).chmod(0o644)
+        (folder / name).write_bytes(safetensors.torch.save(half_state(module)))  # save_file() hides it from others
     settings = resolved_config(config)
     bundle = bundles.save(
         Bundle(

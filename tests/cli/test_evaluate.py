@@ -15,6 +15,7 @@ from videos import bars, corners, write_video
 from reelkind.cli import evaluate
 from reelkind.cli.main import main
 from reelkind.core import bundle as bundles
+from reelkind.core.abstaining import threshold
 from reelkind.core.bundle import HELD_OUT_NAME, Bundle
 from reelkind.core.errors import ReelkindError
 from reelkind.core.taxonomy import CLASSES
@@ -151,6 +152,21 @@ def test_several_bundles_are_an_ensemble(served_bundle: Bundle, twin: Path, data
     assert [row["without"] for row in report["ensemble"]["leave_one_out"]] == [served_bundle.name, "twin"]
     page = (data.parent / "report" / "README.md").read_text(encoding="utf-8")
     assert "ensemble, fitted weights" in page
+
+
+def test_the_threshold_of_an_ensemble_is_chosen_on_validation_and_kept(
+    served_bundle: Bundle, twin: Path, data: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(served_bundle.path(), tmp_path / "own")
+    together = [tmp_path / "own", twin]
+    assert run(data, *together, "--record") == 0
+    chosen = written(data)["ensemble"]["abstain"]
+    assert chosen["chosen_on"] == "these clips"
+    assert threshold([bundles.load(folder) for folder in together]) == chosen["abstain_below"]
+    write_manifest(data / "clips", [(path, name, work, "test") for path, name, work, _ in VAL])
+    assert run(data, *together, "--split", "test") == 0
+    tested = written(data)["ensemble"]["abstain"]
+    assert (tested["chosen_on"], tested["abstain_below"]) == ("validation", chosen["abstain_below"])
 
 
 def test_damages_baselines_and_pictures_are_recorded_in_the_bundle(

@@ -263,9 +263,7 @@ def test_killed_in_the_middle_leaves_what_the_next_one_clears_away(server, hot, 
         assert promoting.stdout.readline() == "held up\n"
         os.kill(promoting.pid, signal.SIGKILL)
     assert answer(server) == before
-    guard = server._tree._guard.pid
-    (tritonserver,) = [process.pid for process in processes.session(guard) if process.parent == guard]
-    os.kill(tritonserver, signal.SIGKILL)  # the supervisor starts it again, which reads the repository anew
+    kill_tritonserver(server)  # the supervisor starts it again, which reads the repository anew
     assert answer_when_back(server) == before
     assert promote(server, hot.folder, "--clips", clip)[::2] == (0, "")
     promoted = answer(server)
@@ -295,6 +293,28 @@ def test_cut_short_right_after_the_switch_is_finished_by_the_next_one(server, cl
     assert answers["classify"].errors == answers["classify_tta_fast"].errors == []
 
 
+def test_server_that_dies_before_it_is_told_is_not_said_to_answer(server, hot, clip):
+    class Death(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.getMessage().startswith("switching"):
+                kill_tritonserver(server)
+
+    before, log, death = answer(server), logging.getLogger("reelkind.serving.promotion"), Death()
+    log.addHandler(death)
+    log.setLevel(logging.INFO)
+    try:
+        status, out, err = promote(server, hot.folder, "--clips", clip)
+    finally:
+        log.removeHandler(death)
+        log.setLevel(logging.NOTSET)
+    assert (status, out) == (1, "")
+    assert "not promoted, the repository is as before, but no server answers: " in err
+    assert answer_when_back(server) == before
+    assert promote(server, hot.folder, "--clips", clip)[::2] == (0, "")  # and clears away what was left
+    assert promote(server, "--rollback", "--clips", clip)[::2] == (0, "")
+    assert answer(server) == before
+
+
 def test_two_at_a_time_and_servers_nobody_knows_are_refused(server, hot, tmp_path, monkeypatch):
     with VersionedRepository(server.repository).lock():
         status, out, err = promote(server, hot.folder)
@@ -313,6 +333,12 @@ def test_only_the_owner_reads_the_key(server):
     assert (file.stat().st_mode & 0o777, folder.stat().st_mode & 0o777) == (0o600, 0o700)
     running = find_running(server.url)
     assert (running.repository, running.key) == (str(server.repository), server.key)
+
+
+def kill_tritonserver(server: TritonServer) -> None:
+    guard = server._tree._guard.pid
+    (tritonserver,) = [process.pid for process in processes.session(guard) if process.parent == guard]
+    os.kill(tritonserver, signal.SIGKILL)
 
 
 def copy_of(bundle: Bundle, folder: Path) -> Bundle:

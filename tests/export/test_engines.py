@@ -11,6 +11,7 @@ from google.protobuf import text_format
 from standin_tensorrt import StandinDevice, standin_tensorrt
 from tritonclient.grpc import model_config_pb2 as pb
 
+from reelkind.cli._embedded import temporary_repository
 from reelkind.cli.main import main
 from reelkind.core import bundle as bundles_on_disk
 from reelkind.core import cuda, specs
@@ -19,6 +20,7 @@ from reelkind.export.engine_files import engine_path
 from reelkind.export.engines import build_engines, plan_engines
 from reelkind.export.errors import ExportError
 from reelkind.export.repository import standard_ensembles, write_repository
+from reelkind.serving.runtime import Runtime
 
 
 def has_driver() -> bool:
@@ -126,6 +128,15 @@ def test_standin_engines_go_into_the_repositories_that_run_them(build, with_half
         for name in ("backbone_lite", "head_lite"):
             assert (out / name / "1" / "model.plan").read_bytes() == (engines / f"{name}.plan").read_bytes()
             assert not (out / name / "1" / "model.onnx").exists()
+
+
+def test_standin_engines_are_served_from_bundles(build, with_half: Bundle, tmp_path: Path) -> None:
+    build()
+    container = Runtime(Path("tritonserver"), ("onnxruntime", "python", "tensorrt"), Path("backends"))
+    engines, folders = tmp_path / "engines", [with_half.path()]
+    with temporary_repository(folders, container, flavour="tensorrt", engines=engines) as repository:
+        for name in ("backbone_lite", "head_lite"):
+            assert (repository / name / "1" / "model.plan").read_bytes() == (engines / f"{name}.plan").read_bytes()
 
 
 def test_standin_engines_of_another_graph_are_not_served(build, with_half: Bundle, tmp_path: Path) -> None:

@@ -142,6 +142,13 @@ def test_random_weights_are_the_seeds_and_say_so(tmp_path: Path) -> None:
     load_modules(bundles[0])
 
 
+def test_weights_may_be_read_by_whoever_reads_the_bundle(tmp_path: Path) -> None:
+    made = write_untrained_bundle("dice", "mobilenet_v2", tmp_path, frame_size_px=32, width=16, num_layers=1)
+    (tmp_path / "other").touch()
+    modes = {path.stat().st_mode for path in made.path().iterdir()}
+    assert len(modes) == 1, modes
+
+
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path, lite: Bundle) -> None:
     for name in ("bundle.json", "backbone.safetensors", "head.safetensors"):
         (tmp_path / name).write_bytes(lite.path(name).read_bytes())

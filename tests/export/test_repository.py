@@ -11,6 +11,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from reelkind.core import bundle as bundles_on_disk
 from reelkind.core import specs
+from reelkind.core.abstaining import with_joint
 from reelkind.core.bundle import Bundle
 from reelkind.core.taxonomy import CLASSES
 from reelkind.export.canonical import with_metadata
@@ -213,6 +214,34 @@ def test_members_count_as_much_as_the_exported_average_says(tmp_path: Path, pair
         assert (told["members"], told["member_weights"]) == ("dice,lite", "0.25,0.75")
     graph = (tmp_path / "repository" / "average_dice_lite" / "1" / "model.onnx").read_bytes()
     assert graph == other.path("onnx", "average_dice_lite.onnx").read_bytes()
+
+
+def test_a_joint_threshold_is_told_of_equal_shares_only(tmp_path: Path, pair: tuple[Bundle, Bundle]) -> None:
+    lite, other = copied(pair[0], tmp_path / "lite"), copied(pair[1], tmp_path / "dice")
+    metrics = with_joint(lite.metrics, [lite, other], {"abstain_below": 0.625})
+    members = bundles_on_disk.save(replace(lite, metrics=metrics), lite.path()), other
+    write_repository(tmp_path / "equal", standard_ensembles(members), members, "python")
+    for name in ("classify_ensemble", "classify_ensemble_tta", "classify_features_ensemble"):
+        assert parameters(tmp_path / "equal", name)["abstain_below"] == "0.625"
+    assert "abstain_below" not in parameters(tmp_path / "equal", "features_ensemble")
+    export_average(members, weights=[3, 1])
+    write_repository(tmp_path / "unequal", standard_ensembles(members), members, "python")
+    assert "abstain_below" not in parameters(tmp_path / "unequal", "classify_ensemble")
+
+
+def test_an_ensemble_that_stays_must_be_of_the_members_that_are_written(
+    tmp_path: Path, pair: tuple[Bundle, Bundle]
+) -> None:
+    repository = tmp_path / "repository"
+    write_repository(repository, standard_ensembles(pair), pair, "python")
+    lite = pair[0]
+    write_repository(repository, standard_ensembles([lite]), [lite], "python")
+    before = files(repository)
+    other = bundles_on_disk.save(replace(lite, temperature=3.0), copied(lite, tmp_path / "other").path())
+    export_average([other])
+    with pytest.raises(ExportError, match=r"classify_ensemble averages or reads another lite than .*other, and would"):
+        write_repository(repository, standard_ensembles([other]), [other], "python")
+    assert files(repository) == before
 
 
 def test_an_average_that_cannot_be_made_says_how(

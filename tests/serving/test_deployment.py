@@ -9,6 +9,7 @@ import pytest
 
 from reelkind.cli._embedded import default_bundle, temporary_repository
 from reelkind.core import bundle as bundles
+from reelkind.core.abstaining import with_joint
 from reelkind.core.bundle import Bundle
 from reelkind.export.promotion_files import version_files
 from reelkind.serving.deployment import deployed_member, neighbours, with_bundle
@@ -53,6 +54,16 @@ def test_ensembles_with_the_member_say_what_its_new_bundle_says(store, new):
     assert changed["classify_ensemble"]["temperatures"].startswith("2.0,")
     told = {"weights", "temperatures", "trained", "untrained", "num_frames"}
     assert {key for key, value in changed["classify_ensemble"].items() if value != before[key]} == told
+
+
+def test_ensembles_take_the_threshold_that_the_new_bundle_remembers(store, new):
+    chosen = {"abstain_below": 0.625}
+    found = with_joint({"abstain": {"abstain_below": 0.5}}, [new, bundles.load(LITE2)], chosen)
+    new = replace(new, metrics=found)
+    concerned = deployed_member(store, new)
+    changed = {name: parameters(config) for name, config in with_bundle(concerned, store.ensembles(), new).items()}
+    told = {name: each.get("abstain_below") for name, each in changed.items()}
+    assert told == {"classify_lite": "0.5", "classify_ensemble": "0.625", "features_lite": None}
 
 
 def test_a_neighbour_that_is_not_the_one_served_is_refused(store, new, tmp_path):

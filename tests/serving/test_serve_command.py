@@ -100,6 +100,9 @@ def test_taken_port_is_one_line_and_exit_1(repository):
             "nowhere.pem cannot be read",
             id="no certificate",
         ),
+        pytest.param(["--repository", "b", "--threads", "2"], 2, "is served as it is", id="no bundle, but threads"),
+        pytest.param(["--flavour", "tensorrt"], 2, "--engines DIR go together", id="no engines"),
+        pytest.param(["--engines", "build/engines"], 2, "--engines DIR go together", id="nothing runs engines"),
         pytest.param(
             ["--response-cache", "much"], 2, "must look like 64MiB (or KiB, GiB), got 'much'", id="cache size"
         ),

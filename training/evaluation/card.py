@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reelkind.core import bundle as bundles
+from reelkind.core.abstaining import with_joint
 from reelkind.core.bundle import Bundle
 from reelkind.core.taxonomy import CLASSES
 
@@ -99,7 +100,13 @@ def evaluation_lines(bundle: Bundle) -> list[str]:
     return [*lines, _END]
 
 
-def record(bundle: Bundle, split: str, report: Mapping[str, Any], plots: Mapping[str, Path]) -> Bundle:
+def record(
+    bundle: Bundle,
+    split: str,
+    report: Mapping[str, Any],
+    plots: Mapping[str, Path],
+    together: Sequence[Bundle] = (),
+) -> Bundle:
     """Put an evaluation into a bundle: its metrics, its card, its folder of plots. Weights and notes stay.
 
     Args:
@@ -107,6 +114,7 @@ def record(bundle: Bundle, split: str, report: Mapping[str, Any], plots: Mapping
         split: what it was measured on.
         report: of `report.for_member`.
         plots: name in the bundle -> file to copy.
+        together: all bundles of ``report``; several have a threshold of their own for abstaining.
 
     Returns:
         The bundle as read back.
@@ -120,6 +128,8 @@ def record(bundle: Bundle, split: str, report: Mapping[str, Any], plots: Mapping
     metrics[EVALUATION] = {**metrics.get(EVALUATION, {}), split: {**report, "plots": names}}
     if split == "val":
         metrics[ABSTAIN] = report["members"][bundle.name]["abstain"]
+        if len(together) > 1:
+            metrics = with_joint(metrics, together, report["ensemble"]["abstain"])
     recorded = bundles.save(replace(bundle, metrics=metrics), bundle.path())
     path = recorded.path(CARD_NAME)
     before = path.read_text(encoding="utf-8") if path.is_file() else f"# Bundle `{bundle.name}`\n\n"

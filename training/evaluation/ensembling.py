@@ -10,6 +10,7 @@ import numpy as np
 from .calibration import NUM_FOLDS, nll, work_folds
 from .metrics import bootstrap_intervals, fit_temperature, score
 from .predictions import Predictions, common
+from .selective import WANTED_ACCURACY, abstention_summary
 from .significance import NUM_BOOTSTRAPS, compare
 
 MAX_ITERATIONS = 2000
@@ -61,6 +62,8 @@ def ensemble_summary(
     predictions: Sequence[Predictions],
     *,
     fitted_on: Sequence[Predictions] | None = None,
+    wanted_accuracy: float = WANTED_ACCURACY,
+    abstain_below: float | None = None,
     num_bootstraps: int = NUM_BOOTSTRAPS,
 ) -> dict[str, Any]:
     """Everything about an ensemble for JSON: equal and fitted weights, each member left out, against the best member.
@@ -71,6 +74,8 @@ def ensemble_summary(
         predictions: of at least two members; only their common clips count.
         fitted_on: the same members on validation, for the weights; without, ``predictions`` are the validation, and
             the figure with fitted weights is cross-fitted by work.
+        wanted_accuracy: of the answers kept when unsure ones are withheld, at equal weights.
+        abstain_below: the threshold of that where it was chosen elsewhere; None chooses it here.
         num_bootstraps: for intervals.
 
     Raises:
@@ -111,6 +116,7 @@ def ensemble_summary(
             for each in predictions
         },
         "equal_weights": described(equal),
+        "abstain": abstention_summary(equal, labels, groups, wanted_accuracy, abstain_below),
         "fitted_weights": {
             "weights": {name: round(float(weight), 4) for name, weight in zip(names, weights, strict=True)},
             "fitted_on": "these clips, figure cross-fitted by work" if fitted_on is None else "validation",

@@ -174,6 +174,8 @@ def ensemble_lines(found: Mapping[str, Any]) -> list[str]:
         f"Equal weights against `{best['best']}`, the best member here: {_difference(best)}.",
         "",
     ]
+    if "abstain" in found:  # not in evaluations recorded earlier
+        lines += [abstain_sentence(found["abstain"]), ""]
     lines += table(
         ("equal weights without", "accuracy (95 %)", "macro-F1 (95 %)", "against all"),
         [(f"`{row['without']}`", *_accuracy_and_f1(row), _difference(row["change"])) for row in found["leave_one_out"]],

@@ -11,6 +11,9 @@ import numpy as np
 from .calibration import work_folds
 from .significance import wilson_interval
 
+WANTED_ACCURACY = 0.95
+NEVER = 1.01  # a threshold no confidence reaches
+
 
 @dataclass(frozen=True)
 class RiskCoverage:
@@ -62,9 +65,6 @@ class Abstention:
             "accuracy_interval_95": self.accuracy_interval_95
             and [round(value, 4) for value in self.accuracy_interval_95],
         }
-
-
-NEVER = 1.01  # a threshold no confidence reaches
 
 
 def risk_coverage(probabilities: np.ndarray, labels: np.ndarray) -> RiskCoverage:
@@ -131,3 +131,33 @@ def cross_fitted_threshold(
         answered[held_out] = probabilities[held_out].max(axis=1) >= threshold
     right = (probabilities.argmax(axis=1) == labels)[answered]
     return float(answered.mean()), float(right.mean()) if len(right) else None
+
+
+def abstention_summary(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    groups: Sequence[str],
+    wanted_accuracy: float = WANTED_ACCURACY,
+    abstain_below: float | None = None,
+) -> dict[str, Any]:
+    """A threshold and what it does, for JSON.
+
+    Args:
+        probabilities: [N, K].
+        labels: [N].
+        groups: the work of each clip.
+        wanted_accuracy: of the answers kept when unsure ones are withheld.
+        abstain_below: the threshold where it was chosen elsewhere; None chooses it here.
+    """
+    if abstain_below is not None:
+        applied = apply_threshold(probabilities, labels, abstain_below, wanted_accuracy)
+        return {"chosen_on": "validation", **applied.summary()}
+    coverage, accuracy = cross_fitted_threshold(probabilities, labels, groups, wanted_accuracy)
+    return {
+        "chosen_on": "these clips",
+        **choose_threshold(probabilities, labels, wanted_accuracy).summary(),
+        "cross_fitted": {
+            "coverage": round(coverage, 4),
+            "accuracy": None if accuracy is None else round(accuracy, 4),
+        },
+    }

@@ -14,10 +14,8 @@ from reelkind.core.taxonomy import CLASSES
 from .calibration import calibration_summary, nll, reliability
 from .metrics import bootstrap_intervals, calibration_error, recalls, score
 from .predictions import Predictions, common
-from .selective import apply_threshold, choose_threshold, cross_fitted_threshold, risk_coverage
+from .selective import WANTED_ACCURACY, abstention_summary, risk_coverage
 from .significance import NUM_BOOTSTRAPS, compare
-
-WANTED_ACCURACY = 0.95
 
 
 def member_summary(
@@ -53,7 +51,7 @@ def member_summary(
         "reliability": [[round(value, 4) for value in astuple(each)] for each in reliability(probabilities, labels)],
         "risk_coverage": np.round([curve.coverage, curve.risk], 4).T.tolist(),
         "aurc": round(curve.area, 4),
-        "abstain": _abstention(single, wanted_accuracy, abstain_below),
+        "abstain": abstention_summary(probabilities, labels, single.groups, wanted_accuracy, abstain_below),
         "wrong": [
             {"name": name, "true": CLASSES[label], "said": CLASSES[said], "confidence": round(float(sure), 4)}
             for name, label, said, sure in zip(
@@ -144,19 +142,3 @@ def baseline_rows(
         }
         for name, each in scores.items()
     ]
-
-
-def _abstention(predictions: Predictions, wanted_accuracy: float, abstain_below: float | None) -> dict[str, Any]:
-    probabilities, labels = predictions.probabilities(), predictions.labels
-    if abstain_below is not None:
-        applied = apply_threshold(probabilities, labels, abstain_below, wanted_accuracy)
-        return {"chosen_on": "validation", **applied.summary()}
-    coverage, accuracy = cross_fitted_threshold(probabilities, labels, predictions.groups, wanted_accuracy)
-    return {
-        "chosen_on": "these clips",
-        **choose_threshold(probabilities, labels, wanted_accuracy).summary(),
-        "cross_fitted": {
-            "coverage": round(coverage, 4),
-            "accuracy": None if accuracy is None else round(accuracy, 4),
-        },
-    }

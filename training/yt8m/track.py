@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
-from safetensors.torch import save_file
 
 from reelkind.core.bundle import HEAD_WEIGHTS_NAME, MANIFEST_NAME
 from reelkind.core.clips import segment_middles
@@ -71,8 +71,7 @@ def run(config: FeaturesConfig, data: Path, out: Path) -> dict[str, Any]:
     round_to_half(head)
     text = json.dumps(_describe(config, sets, head), indent=2, ensure_ascii=False)
     description: dict[str, Any] = json.loads(text)
-    save_file(half_state(head), out / HEAD_WEIGHTS_NAME)
-    (out / HEAD_WEIGHTS_NAME).chmod(0o644)
+    (out / HEAD_WEIGHTS_NAME).write_bytes(safetensors.torch.save(half_state(head)))
     (out / DESCRIPTION_NAME).write_text(text + "\n", encoding="utf-8")
     (out / CARD_NAME).write_text(track_card(description, config.notes), encoding="utf-8")
     return description

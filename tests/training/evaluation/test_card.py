@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from reelkind.core import bundle as bundles
-from reelkind.core.bundle import BackboneInfo, Bundle, HeadInfo
+from reelkind.core.abstaining import JOINT, threshold
+from reelkind.core.bundle import BACKBONE_WEIGHTS_NAME, HEAD_WEIGHTS_NAME, BackboneInfo, Bundle, HeadInfo
 from reelkind.training.evaluation.card import ABSTAIN, CARD_NAME, EVALUATION, card, record
 from reelkind.training.evaluation.ensembling import ensemble_summary
 from reelkind.training.evaluation.report import for_member
@@ -95,6 +96,17 @@ def test_recording_again_replaces_and_another_split_stands_beside(bundle: Bundle
     assert list(both.metrics[EVALUATION]) == ["val", "test"]
     assert both.path(CARD_NAME).read_text(encoding="utf-8").count("## Evaluation on") == 2
     assert both.metrics[ABSTAIN] == twice.metrics[ABSTAIN]  # a test split chooses nothing
+
+
+def test_members_measured_together_remember_their_threshold(bundle: Bundle, report: dict, tmp_path: Path) -> None:
+    other = bundles.save(dataclasses.replace(bundle, name="other"), tmp_path / "other")
+    for each in (bundle, other):
+        each.path(BACKBONE_WEIGHTS_NAME).write_bytes(b"weights")
+        each.path(HEAD_WEIGHTS_NAME).write_bytes(each.name.encode())
+    recorded = record(bundle, "val", for_member(report, "tiny"), {}, [bundle, other])
+    assert threshold([recorded, other]) == report["ensemble"]["abstain"]["abstain_below"]
+    test = record(recorded, "test", for_member({**report, "split": "test"}, "tiny"), {}, [recorded, other])
+    assert test.metrics[JOINT] == recorded.metrics[JOINT]
 
 
 def test_a_hand_written_card_keeps_every_word(bundle: Bundle, report: dict) -> None:
