@@ -2,13 +2,14 @@
 
     python -m reelkind.benchmarks.serving_overhead [--bundle bundles/lite] [--concurrency 2] [--rounds 15]
 
-Three sides get the same decoded clips, the same graphs and the same number of callers at once:
+Four sides get the same decoded clips, the same graphs and the same number of callers at once:
 
     triton       the embedded server over gRPC, frames through shared memory as the client does on one machine
     sessions     one ONNX Runtime session a graph, default options, one after the other for each clip
+    divided      the same with the cores divided among the callers, who would get in each other's way otherwise
     as served    the same sessions, executed the way the server's runner does (a few frames a run, a run a thread)
 
-``triton / sessions`` is what a user gains or loses by serving; ``triton / as served`` is the pure cost of the
+``triton / divided`` is what a user gains or loses by serving; ``triton / as served`` is the pure cost of the
 server, its wire and its processes. Rounds alternate, so that a slow minute of the machine hits every side; the
 verdicts are medians of the rounds' ratios.
 """
@@ -42,7 +43,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 
 Classify = Callable[[np.ndarray], object]
-TRITON, SESSIONS, AS_SERVED = "triton", "sessions", "as served"
+TRITON, SESSIONS, DIVIDED, AS_SERVED = "triton", "sessions", "divided", "as served"
 Rates = dict[str, list[float]]
 """Side -> clips per second of each round, round i of one beside round i of the others."""
 
@@ -116,6 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sides = {
             TRITON: client.classify_frames,
             SESSIONS: plain_sessions(pipeline, threads),
+            DIVIDED: plain_sessions(pipeline, max(threads // args.concurrency, 1)),
             AS_SERVED: lambda clip: pipeline(clip[None]),
         }
         rates = compare(sides, clips, args.concurrency, args.rounds, args.clips)
@@ -129,6 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "clip": [frames, size, size, 3],
         "clips_per_second": {side: round(median, 3) for side, median in medians.items()},
         "triton_to_sessions": ratio(rates, TRITON, SESSIONS),
+        "triton_to_divided": ratio(rates, TRITON, DIVIDED),
         "triton_to_as_served": ratio(rates, TRITON, AS_SERVED),
         "rounds": rates,
         "machine": machine,
@@ -137,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     for side, median in medians.items():
         print(f"{side:10} {median:7.2f} clips/s")
-    for key in ("triton_to_sessions", "triton_to_as_served"):
+    for key in ("triton_to_sessions", "triton_to_divided", "triton_to_as_served"):
         print(f"{key:20} {report[key]}")
     return 0
 

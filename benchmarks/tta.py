@@ -26,6 +26,7 @@ from reelkind.benchmarks import environment
 from reelkind.benchmarks.serving_overhead import RESULTS, ROOT, ratio
 from reelkind.cli._embedded import embedded_server
 from reelkind.cli.main import main as reelkind
+from reelkind.client import Client
 from reelkind.core import bundle as bundles
 from reelkind.core import video
 from reelkind.core.bundle import Bundle
@@ -51,9 +52,6 @@ def measure_gain(data: Path, sources: Sequence[str], folders: Sequence[Path]) ->
 def measure_cost(members: Sequence[Bundle], rounds: int) -> dict[str, Any]:
     """Group of members -> mode -> milliseconds in the server, and the ratio to none."""
     groups = [bundle.name for bundle in members] + ([ALL_MEMBERS] if len(members) > 1 else [])
-    size = max(bundle.backbone.frame_size_px for bundle in members)
-    samples = sorted((ROOT / "samples").glob("*.mp4"))
-    clips = [video.read_clip(path, num_frames=members[0].num_frames, size_px=size).frames for path in samples]
     names = {
         name(group, tta)
         for group in groups
@@ -62,9 +60,17 @@ def measure_cost(members: Sequence[Bundle], rounds: int) -> dict[str, Any]:
     }
     with embedded_server([bundle.path() for bundle in members], ensembles=names) as server:
         meter = Meter(server.url)
-        found = {group: _costs(meter, group, clips, rounds) for group in groups}
+        found = {group: _costs(meter, group, _clips(server.url, group), rounds) for group in groups}
         meter.close()
     return found
+
+
+def _clips(url: str, group: str) -> list[np.ndarray]:
+    """The samples as a client of this group decodes them."""
+    with Client(url, member=group) as client:
+        info = client.server_info()
+    samples = sorted((ROOT / "samples").glob("*.mp4"))
+    return [video.read_clip(path, num_frames=info.num_frames, size_px=info.frame_size_px).frames for path in samples]
 
 
 class Meter:

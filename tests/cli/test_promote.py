@@ -203,7 +203,7 @@ def test_no_request_is_lost_or_answered_by_a_mixture(server, hot, clip, caplog):
 
 
 def test_version_whose_graph_fails_is_undone(server, hot, clip, tmp_path):
-    broken = copy_of(hot, tmp_path)
+    broken = bundles.save(replace(copy_of(hot, tmp_path), trained=False), tmp_path / "copy")
     head = broken.path("onnx", "head.onnx")
     content = head.read_bytes()
     head.write_bytes(content[: len(content) // 2] + bundles.weights_hash(broken).encode())
@@ -211,6 +211,7 @@ def test_version_whose_graph_fails_is_undone(server, hot, clip, tmp_path):
     with asked_all_the_while(server) as answers:
         status, out, err = promote(server, broken.folder, "--clips", clip)
     assert (status, out) == (1, "")
+    assert f"bundle '{hot.name}' has random weights: its answers mean nothing" in err
     assert f"not promoted, the server answers as before: head_{hot.name}" in err
     assert [each.errors for each in answers.values()] == [[], []]
     assert answers["classify"].runs() == [before]
