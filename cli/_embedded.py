@@ -39,6 +39,7 @@ def temporary_repository(
     flavour: str = "auto",
     num_threads: int | None = None,
     engines: Path | None = None,
+    max_queue: int | None = None,
     ensembles: Collection[str] | None = None,
 ) -> Iterator[Path]:
     """Ensembles of these bundles, written into a new folder that is gone after the ``with`` block.
@@ -49,6 +50,7 @@ def temporary_repository(
         flavour: who executes the graphs, one of ``export.execution.FLAVOURS``; "auto" asks the runtime.
         num_threads: CPU threads inside one operator; None takes all cores.
         engines: folder of engines built on this card, for the flavour that runs them.
+        max_queue: requests that may wait for a backbone; None for the default of the flavour.
         ensembles: names, see ``core.specs.classify_name``; all there are by default.
 
     Raises:
@@ -60,7 +62,7 @@ def temporary_repository(
     chosen, wanted = runtime.choose_flavour(flavour), standard_ensembles(members, ensembles)
     folder = Path(tempfile.mkdtemp(prefix="reelkind-models-"))
     try:
-        write_repository(folder, wanted, members, chosen, num_threads=num_threads, engines=engines)
+        write_repository(folder, wanted, members, chosen, num_threads=num_threads, engines=engines, max_queue=max_queue)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

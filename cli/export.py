@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from . import export_onnx, export_parity
-from ._arguments import positive
+from ._arguments import MAX_QUEUE_HELP, positive
 from ._exporting import PRECISIONS, add_bundles, load_bundles
 
 _FLAVOURS = ("tensorrt", "onnxruntime", "python")  # export.execution.FLAVOURS, not imported for --help's sake
@@ -53,6 +53,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="MODEL",
         help="leave this backbone or head, e.g. head_lite, to ONNX Runtime; again for others",
     )
+    repository.add_argument("--max-queue", type=positive, metavar="N", help=MAX_QUEUE_HELP)
     repository.add_argument("--configs-only", action="store_true", help="leave the graphs out, as in a checkout")
     repository.set_defaults(run=run_repository)
 
@@ -103,6 +104,7 @@ def run_repository(args: argparse.Namespace) -> int:
         runtime=args.runtime,
         without_engine=args.without_engine,
         engines=args.engines,
+        max_queue=args.max_queue,
         graphs=not args.configs_only,
     )
     print("\n".join(str(args.out / name) for name in names))

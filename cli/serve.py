@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from reelkind.core import bundle
 
-from ._arguments import UsageError, positive
+from ._arguments import MAX_QUEUE_HELP, UsageError, positive
 from ._embedded import default_bundle, temporary_repository
 from ._server_options import add_option_arguments, prepare_response_cache, server_options
 
@@ -58,6 +58,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--threads", type=positive, metavar="N", help="CPU threads inside one operator (default: all cores)"
     )
+    parser.add_argument("--max-queue", type=positive, metavar="N", help=MAX_QUEUE_HELP)
     add_option_arguments(parser)
     parser.add_argument("--log-file", type=Path, metavar="FILE", help="append tritonserver's own output to this file")
     parser.add_argument("--prepare", action="store_true", help="only make the embedded server's environment, then exit")
@@ -80,8 +81,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_together(args: argparse.Namespace) -> None:
-    if args.repository is not None and (args.flavour != "auto" or args.threads or args.engines):
-        raise UsageError("--repository is served as it is: --flavour, --threads and --engines are for bundles")
+    if args.repository is not None and (args.flavour != "auto" or args.threads or args.engines or args.max_queue):
+        raise UsageError(
+            "--repository is served as it is: --flavour, --threads, --engines and --max-queue are for bundles"
+        )
     if (args.flavour == "tensorrt") != (args.engines is not None):
         raise UsageError(
             "--flavour tensorrt and --engines DIR go together: `reelkind export engine` builds engines on this card"
@@ -104,7 +107,12 @@ def _serve(args: argparse.Namespace) -> int:
         if repository is None:
             folders = args.bundle or [default_bundle()]
             built = temporary_repository(
-                folders, runtime, flavour=args.flavour, num_threads=args.threads, engines=args.engines
+                folders,
+                runtime,
+                flavour=args.flavour,
+                num_threads=args.threads,
+                engines=args.engines,
+                max_queue=args.max_queue,
             )
             repository = stack.enter_context(built)
             owned = [repository]

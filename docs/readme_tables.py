@@ -18,6 +18,7 @@ import tables_from_results as measured
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 RAW_CONTRACT, AUGMENTATION = ROOT / "docs" / "raw_contract.md", ROOT / "docs" / "tta.md"
+OPERATIONS = ROOT / "docs" / "operations.md"
 FEATURES, TIMELINES = ROOT / "docs" / "features.md", ROOT / "docs" / "timelines.md"
 
 SECTIONS: dict[Path, dict[str, Callable[[], str]]] = {
@@ -30,6 +31,7 @@ SECTIONS: dict[Path, dict[str, Callable[[], str]]] = {
         "augmentation": measured.augmentation,
     },
     RAW_CONTRACT: {"tensors": code.all_tensors, "models": code.models, "limits": code.limits},
+    OPERATIONS: {"bursts": measured.bursts},
     AUGMENTATION: {"augmentation": measured.augmentation},
     TIMELINES: {"segments": measured.segments},
     FEATURES: {"neighbours": measured.neighbours},

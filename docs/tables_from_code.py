@@ -84,10 +84,14 @@ def limits() -> str:
         [
             ("videos a request, B", str(specs.MAX_BATCH), "INVALID_ARGUMENT"),
             ("frames a video, T", str(specs.MAX_FRAMES), "INVALID_ARGUMENT"),
-            ("requests waiting at one model", str(specs.MAX_QUEUE_SIZE), "UNAVAILABLE: exceeds maximum queue size"),
             (
-                "seconds a request may wait",
-                str(specs.QUEUE_TIMEOUT_US // 10**6),
+                "requests waiting for a backbone",
+                f"{specs.MAX_QUEUE_SIZE} on a CPU, or `--max-queue`",
+                "UNAVAILABLE: exceeds maximum queue size",
+            ),
+            (
+                "seconds a request may wait for a backbone",
+                f"{specs.QUEUE_TIMEOUT_US // 10**6}, where there is such a limit",
                 "UNAVAILABLE: request timeout expired",
             ),
         ],

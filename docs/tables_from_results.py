@@ -120,6 +120,20 @@ def augmentation() -> str:
     return tta.table(report["gain"], report["cost"])
 
 
+def bursts() -> str:
+    """What a limit of the queue costs, by instances of the backbone."""
+    report = _measured("bursts_cpu")
+    rows = [
+        (
+            way,
+            f"{found['median']:.0f} ms (at most {found['most']:.0f})",
+            f"{found['stalled']} of {len(report['rounds'][way])}",
+        )
+        for way, found in report["last_answer_ms"].items()
+    ]
+    return table((f"{report['clips_at_once']} clips at once", "the last answered after, median", "stalled"), rows)
+
+
 def neighbours() -> str:
     """What a video's nearest neighbour has in common with it."""
     found = _measured("neighbours")

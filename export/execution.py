@@ -22,12 +22,15 @@ class Execution:
         runtime: what the Python backend's runner executes backbones and heads with, one of ``RUNTIMES``.
         num_threads: CPU threads inside one operator; None leaves it to the runtime (all cores).
         without_engine: models left to ONNX Runtime, where TensorRT is slower or wrong, e.g. ``head_lite``.
+        max_queue: requests that may wait for a backbone, and no longer than ``specs.QUEUE_TIMEOUT_US``; None for as
+            many as are safe to limit to: ``specs.MAX_QUEUE_SIZE`` where a backbone has several instances, else any.
     """
 
     flavour: str
     runtime: str = "onnxruntime"
     num_threads: int | None = None
     without_engine: frozenset[str] = frozenset()
+    max_queue: int | None = None
 
     def __post_init__(self) -> None:
         for what, value, known in (("flavour", self.flavour, FLAVOURS), ("runtime", self.runtime, RUNTIMES)):
@@ -71,3 +74,18 @@ class Execution:
             return {"model_file": "model.onnx", "num_threads": "1"}
         threads = str(self.num_threads or 0)
         return {"model_file": "model.onnx", "num_threads": threads, "frames_per_run": str(specs.CPU_FRAMES_PER_RUN)}
+
+    def num_instances(self, graph: Graph) -> int:
+        """How many instances of a graph compute side by side."""
+        on_cpu = self.by_runner and self.runtime_of(graph) == "onnxruntime"
+        return specs.CPU_BACKBONE_INSTANCES if graph.kind == "backbone" and on_cpu else 1
+
+    def queue_limit(self, graph: Graph) -> int | None:
+        """How many requests may wait for a graph; None for any number.
+
+        Where a queue has a limit, tritonserver 2.51 prepares no batch while all instances compute: who arrives then
+        waits for the next arrival, or for half a second. With two instances that is rare (``benchmarks/bursts.py``).
+        """
+        if graph.kind != "backbone":
+            return None
+        return self.max_queue or (specs.MAX_QUEUE_SIZE if self.num_instances(graph) > 1 else None)

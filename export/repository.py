@@ -78,6 +78,7 @@ def write_repository(
     runtime: str = "onnxruntime",
     without_engine: Collection[str] = (),
     engines: str | os.PathLike[str] | None = None,
+    max_queue: int | None = None,
     graphs: bool = True,
 ) -> list[str]:
     """Write (over) the models that the ensembles need; other folders are left alone.
@@ -91,6 +92,7 @@ def write_repository(
         runtime: what the Python backend executes backbones and heads with, one of ``RUNTIMES``.
         without_engine: models that ONNX Runtime executes although others run as engines.
         engines: folder of built engines; without one the version folders of engines stay empty.
+        max_queue: requests that may wait for a backbone; None for the default of the flavour, see ``Execution``.
         graphs: False leaves ONNX files and engines out, as it is checked in.
 
     Returns:
@@ -101,7 +103,7 @@ def write_repository(
             or stale, or something that is no model is in the way, or versions that were promoted are, or an ensemble
             that stays is of other members of these names.
     """
-    execution = Execution(flavour, runtime, num_threads, frozenset(without_engine))
+    execution = Execution(flavour, runtime, num_threads, frozenset(without_engine), max_queue)
     if engines is not None and not execution.has_engines:
         raise ExportError(f"nothing runs the engines in {engines}: flavour {flavour} on {runtime} has none")
     members = {bundle.name: bundle for bundle in bundles}
@@ -193,24 +195,14 @@ def _graph_files(
 
 def _graph_config(graph: Graph, execution: Execution) -> pb.ModelConfig:
     config = _bordered_config(graph.name, graph.inputs, graph.outputs)
-    batching = config.dynamic_batching
-    if graph.kind == "backbone" and not execution.by_runner:
-        # The work worth sharing, where a batch costs less than its parts; every other step takes who waits already.
-        batching.max_queue_delay_microseconds = specs.QUEUE_DELAY_US
-    policy = batching.default_queue_policy
-    policy.timeout_action = pb.ModelQueuePolicy.REJECT
-    policy.default_timeout_microseconds = specs.QUEUE_TIMEOUT_US
-    policy.allow_timeout_override = True
-    policy.max_queue_size = specs.MAX_QUEUE_SIZE
-    num_instances, kind = 1, pb.ModelInstanceGroup.KIND_AUTO
+    if graph.is_network:
+        _batch(config.dynamic_batching, graph, execution)
+    kind = pb.ModelInstanceGroup.KIND_AUTO
     if execution.by_runner:
         kind = pb.ModelInstanceGroup.KIND_CPU  # tensors are the host's; the runner takes them to a GPU itself
         config.backend = "python"
-        parameters = execution.runner_parameters(graph)
-        for name, value in parameters.items():
+        for name, value in execution.runner_parameters(graph).items():
             config.parameters[name].string_value = value
-        if graph.kind == "backbone" and "runtime" not in parameters:
-            num_instances = specs.CPU_BACKBONE_INSTANCES
     elif execution.uses_engine(graph):
         config.platform, kind = "tensorrt_plan", pb.ModelInstanceGroup.KIND_GPU
     else:
@@ -220,15 +212,27 @@ def _graph_config(graph: Graph, execution: Execution) -> pb.ModelConfig:
             kind, num_threads = pb.ModelInstanceGroup.KIND_CPU, 1  # else they keep all cores spinning, for no gain
         if num_threads is not None:
             config.parameters["intra_op_thread_count"].string_value = str(num_threads)
-    if graph.kind.startswith("temporal"):
-        # Members' branches arrive here at the same moment, and the batcher may leave the second one waiting for 500 ms.
-        config.ClearField("dynamic_batching")
-    config.instance_group.add(count=num_instances, kind=kind)
+    config.instance_group.add(count=execution.num_instances(graph), kind=kind)
     for num_frames in (1, specs.WARMUP_FRAMES):
         _add_warmup(config, graph.inputs, num_frames)
     if graph.kind == "average":
         config.output[0].label_filename = LABELS_NAME
     return config
+
+
+def _batch(batching: pb.ModelDynamicBatching, graph: Graph, execution: Execution) -> None:
+    """Let requests that wait share an execution; the graphs that cost next to nothing do without a batcher."""
+    batching.SetInParent()
+    if graph.kind == "backbone" and not execution.by_runner:
+        # The work worth sharing, where a batch costs less than its parts; every other step takes who waits already.
+        batching.max_queue_delay_microseconds = specs.QUEUE_DELAY_US
+    max_queue = execution.queue_limit(graph)
+    if max_queue is not None:
+        policy = batching.default_queue_policy
+        policy.timeout_action = pb.ModelQueuePolicy.REJECT
+        policy.default_timeout_microseconds = specs.QUEUE_TIMEOUT_US
+        policy.allow_timeout_override = True
+        policy.max_queue_size = max_queue
 
 
 def _bordered_config(name: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> pb.ModelConfig:

@@ -96,16 +96,10 @@ def test_features_tell_their_kind_and_no_threshold(repository: Path) -> None:
     assert (head["kind"], head["views"], head["temporal_views"]) == ("classify_features", "any", "forward,even,odd")
 
 
-def test_composing_models_batch_queue_and_warm_up(repository: Path) -> None:
+def test_networks_batch_and_composing_models_warm_up(repository: Path) -> None:
     for name in COMPOSING:
         model = config(repository, name)
-        if name.startswith("temporal"):
-            assert not model.HasField("dynamic_batching")  # the second of two members would wait for half a second
-            continue
-        policy = model.dynamic_batching.default_queue_policy
-        assert policy.timeout_action == pb.ModelQueuePolicy.REJECT
-        assert (policy.max_queue_size, policy.default_timeout_microseconds) == (64, 60_000_000)
-        assert policy.allow_timeout_override
+        assert model.HasField("dynamic_batching") == name.startswith(("backbone", "head"))
         assert [warmup.batch_size for warmup in model.model_warmup] == [1, 1]
         for warmup, num_frames in zip(model.model_warmup, (1, 16), strict=True):
             assert set(warmup.inputs) == {tensor.name for tensor in model.input}
@@ -114,6 +108,30 @@ def test_composing_models_batch_queue_and_warm_up(repository: Path) -> None:
                 assert len(dims) == len(tensor.dims)
                 assert all(free in (-1, fixed) for free, fixed in zip(tensor.dims, dims, strict=True))
             assert name == "average_lite" or num_frames in next(iter(warmup.inputs.values())).dims
+
+
+def limits(folder: Path) -> dict[str, int]:
+    """Composing model -> requests that may wait for it, where it refuses any."""
+    found = {}
+    for model in folder.iterdir():
+        name, batching = model.name, config(folder, model.name).dynamic_batching
+        if batching.HasField("default_queue_policy"):
+            policy = batching.default_queue_policy
+            assert policy.timeout_action == pb.ModelQueuePolicy.REJECT
+            assert (policy.default_timeout_microseconds, policy.allow_timeout_override) == (60_000_000, True)
+            found[name] = policy.max_queue_size
+    return found
+
+
+def test_who_waits_is_limited_where_another_instance_wakes_the_batcher(repository: Path) -> None:
+    on_cpu = config(repository, "backbone_lite").backend == "python"
+    assert limits(repository) == ({"backbone_lite": 64} if on_cpu else {})
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_who_waits_is_limited_where_asked(tmp_path: Path, lite: Bundle, flavour: str) -> None:
+    write_repository(tmp_path, standard_ensembles([lite], ["classify"]), [lite], flavour, max_queue=7)
+    assert limits(tmp_path) == {"backbone_lite": 7}
 
 
 def test_temporal_views_are_warmed_up_with_what_comes_out_of_them(repository: Path) -> None:

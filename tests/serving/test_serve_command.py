@@ -101,6 +101,7 @@ def test_taken_port_is_one_line_and_exit_1(repository):
             id="no certificate",
         ),
         pytest.param(["--repository", "b", "--threads", "2"], 2, "is served as it is", id="no bundle, but threads"),
+        pytest.param(["--repository", "b", "--max-queue", "9"], 2, "is served as it is", id="no bundle, but a queue"),
         pytest.param(["--flavour", "tensorrt"], 2, "--engines DIR go together", id="no engines"),
         pytest.param(["--engines", "build/engines"], 2, "--engines DIR go together", id="nothing runs engines"),
         pytest.param(
