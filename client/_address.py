@@ -12,8 +12,20 @@ from pathlib import Path
 
 from ._errors import InvalidOption, InvalidUrl, TlsFailed
 
-_URL = re.compile(r"(?:(https?)://)?(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]@?#]+)(?::([0-9]{1,5}))?(/[!-~]*)?")
+_URL = re.compile(r"(?:((?i:https?))://)?(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]@?#]+)(?::([0-9]{1,5}))?(/[!-~]*)?")
 _HEADER_NAME = re.compile(r"[0-9a-z_.-]+")  # of gRPC; HTTP allows more
+_FRAMING = {
+    *(
+        "accept-encoding",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "expect",
+        "inference-header-content-length",
+    ),
+    *("te", "transfer-encoding", "upgrade"),
+}
+"""Headers that say how a request is sent, which is not for the caller to say."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LOCAL_HOSTS = ("localhost", "[::1]")
 
@@ -50,13 +62,21 @@ def parse_url(url: str) -> Address:
     found = _URL.fullmatch(url)
     if found and url.isprintable():
         scheme, host, port, path = found.groups()
+        scheme, host = scheme and scheme.lower(), host.lower()
         number = int(port) if port else _DEFAULT_PORTS.get(scheme, 0)
-        if 1 <= number <= 65535 and (scheme or not path):
+        if 1 <= number <= 65535 and (scheme or not path) and _is_host(host):
             return Address(url, scheme or "grpc", host, number, (path or "").rstrip("/"))
     raise InvalidUrl(
         f"{url!r} is not an address: write host:port of the server's gRPC port, e.g. 127.0.0.1:8001, "
         "or http://host:port of its HTTP port, e.g. http://127.0.0.1:8000"
     )
+
+
+def _is_host(host: str) -> bool:
+    try:
+        return bool(host.encode("idna"))  # labels of 1 to 63 letters
+    except UnicodeError:
+        return False
 
 
 def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
@@ -69,6 +89,8 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
     for name, value in checked.items():
         if not _HEADER_NAME.fullmatch(name) or name.startswith("grpc-"):
             raise InvalidOption(f"{name!r} cannot be the name of a header: letters, digits, '-', '_' and '.' only")
+        if name in _FRAMING:
+            raise InvalidOption(f"the header {name!r} cannot be given: it says how requests are sent")
         if not (value.isascii() and value.isprintable()) or name.endswith("-bin"):
             raise InvalidOption(f"the value of the header {name!r} cannot be sent: printable ASCII only")
     return checked

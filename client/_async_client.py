@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
@@ -23,7 +22,7 @@ from ._handshake import ServerInfo
 from ._in_memory import Data
 from ._prediction import Failure, Prediction
 from ._session import Choice, Session
-from ._source import StrPath, check_several
+from ._source import StrPath, check_several, shown
 from ._stream import Progress
 from ._timeline import Event, Timeline
 from .decoding import Decoder
@@ -204,7 +203,7 @@ class AsyncClient:
             try:
                 return await _features.classify(self._session, self._cache, path, choice)
             except ReelkindError as error:
-                return Failure(os.fspath(path), error)
+                return Failure(shown(path), error)
 
 
 async def _next(waiting: deque[asyncio.Task[Prediction | Failure]], ordered: bool) -> Prediction | Failure:

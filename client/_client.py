@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
@@ -21,7 +20,7 @@ from ._handshake import ServerInfo
 from ._in_memory import Data
 from ._prediction import Failure, Prediction
 from ._session import Choice, Session
-from ._source import StrPath, check_several
+from ._source import StrPath, check_several, shown
 from ._stream import IN_FLIGHT, Progress
 from ._threads import Threads, iterate, run_many
 from ._timeline import Event, Timeline
@@ -295,4 +294,4 @@ class Client:
         try:
             return finish(_features.classify(self._session, self._cache, path, choice))
         except ReelkindError as error:
-            return Failure(os.fspath(path), error)
+            return Failure(shown(path), error)

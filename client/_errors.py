@@ -162,6 +162,8 @@ _MEANINGS: tuple[tuple[str, str], ...] = (
     ("hostname verification check failed", "its certificate is made out to another host"),
     ("hostname mismatch", "its certificate is made out to another host"),
     ("ip address mismatch", "its certificate is made out to another host"),
+    ("certificate has expired", "its certificate has expired"),
+    ("certificate is not yet valid", "its certificate is not valid yet: are the clocks right?"),
     ("certificate_verify_failed", "its certificate is not from an authority that is trusted: name the right one"),
     ("certificate required", "it asks for a certificate"),
     ("certificate_required", "it asks for a certificate"),

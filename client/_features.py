@@ -21,7 +21,7 @@ from ._handshake import ServerInfo
 from ._in_memory import Data, as_file
 from ._prediction import ModelInfo, Prediction
 from ._session import Choice, Session
-from ._source import StrPath, source_of, stamp, unchanged
+from ._source import StrPath, check_path, source_of, stamp, unchanged
 from ._transport import Array
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def recipe_of(info: ServerInfo, rate: float | None = None) -> Recipe:
 
 async def classify(session: Session, cache: FeatureCache | None, path: StrPath, choice: Choice) -> Prediction:
     """A video file or a features file to a prediction, by way of the cache if there is one."""
+    check_path(path)
     if files.is_features_file(path):
         features = await session.transport.offload(files.load, path)
         return await classify_features(session, features, choice, os.fspath(path))
@@ -79,6 +80,7 @@ async def extract_clip(session: Session, cache: FeatureCache | None, path: StrPa
         VideoError: if the file cannot be read as video, or is changed meanwhile.
         ClientError: if the server does not answer.
     """
+    check_path(path)
     with unchanged(path):
         source = await session.transport.offload(source_of if cache is None else cache.source_of, path)
         if cache is not None:

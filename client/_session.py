@@ -70,8 +70,8 @@ class Session(Connection):
 
     def choose(self, member: str | None = None, tta: str | None = None) -> Choice:
         """What a call wants, else what the client was made for: group of members and test-time augmentation."""
-        group, wanted = member or self._member, tta or self._tta
-        if group is not None and not group.isprintable():
+        group, wanted = self._member if member is None else member, tta or self._tta
+        if group is not None and not (group and group.isprintable()):
             raise InvalidOption(f"no member is called {group!r}")
         if wanted not in specs.TTA:
             raise InvalidOption(f"there is no test-time augmentation {wanted!r}, only {', '.join(specs.TTA)}")

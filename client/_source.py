@@ -24,6 +24,22 @@ def check_several(paths: Iterable[StrPath]) -> None:
         raise InvalidOption(f"classify_many takes several paths, got {paths!r}: write [path], or call classify(path)")
 
 
+def check_path(path: StrPath) -> None:
+    """Take what `os.fspath` makes a text of; file names that are no text are texts with surrogates.
+
+    Raises:
+        InvalidOption: if it is something else.
+    """
+    if not isinstance(path, str) and not (isinstance(path, os.PathLike) and isinstance(os.fspath(path), str)):
+        way_out = ": os.fsdecode() makes a text of it" if isinstance(path, bytes) else ""
+        raise InvalidOption(f"a path is a str or an os.PathLike of one, got {path!r}{way_out}")
+
+
+def shown(path: object) -> str:
+    """A path as a text, whatever it is."""
+    return os.fspath(path) if isinstance(path, str | os.PathLike) and isinstance(os.fspath(path), str) else repr(path)
+
+
 def source_of(path: StrPath) -> Source:
     """Read a file through once.
 

@@ -34,7 +34,7 @@ from ._features import check_finite, check_unchanged, recipe_of
 from ._handshake import ServerInfo
 from ._prediction import Prediction
 from ._session import Choice, Session
-from ._source import StrPath, source_of, unchanged
+from ._source import StrPath, check_path, source_of, unchanged
 from ._timeline import Assembly, Event, Segment, Window
 
 IN_FLIGHT = 4  # chunks; enough for two backbone instances to be busy while others are on their way
@@ -86,6 +86,7 @@ async def extract_stream(
         VideoError: if the file cannot be read to its end, or is changed meanwhile.
         ClientError: if the server does not answer.
     """
+    check_path(path)
     info = await session.info(specs.features_name(*choice), fresh=True)
     with unchanged(path):
         source = await session.transport.offload(source_of, path)
@@ -116,6 +117,7 @@ async def timeline(
         FeaturesError: if features were made with something else than the server has.
         ClientError: if the server does not answer.
     """
+    check_path(path)
     if not 0 <= switch_penalty < math.inf:
         raise InvalidOption(f"switch_penalty must be a number of nats, 0 or more, got {switch_penalty}")
     info = await session.info(specs.features_name(*choice))

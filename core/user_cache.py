@@ -19,7 +19,9 @@ def user_cache(*parts: str) -> Path:
         NoHomeError: if there is neither.
     """
     try:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        base = Path(os.environ.get("XDG_CACHE_HOME", "")).expanduser()
+        if not base.is_absolute():  # to be ignored: https://specifications.freedesktop.org/basedir-spec
+            base = Path("~/.cache").expanduser()
     except RuntimeError as error:
         raise NoHomeError(
             "there is no home folder for caches: set HOME or XDG_CACHE_HOME, or name a folder (--cache, --cache-dir)"

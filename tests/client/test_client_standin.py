@@ -238,6 +238,11 @@ def test_every_call_takes_member_and_augmentation(standin: StandinServer, clip_p
     [
         ({"tta": "much"}, "there is no test-time augmentation 'much', only off, fast, full"),
         ({"member": "a\nb"}, r"no member is called 'a\\nb'"),
+        ({"member": ""}, "no member is called ''"),
+        (
+            {"headers": {"Transfer-Encoding": "chunked"}},
+            "'transfer-encoding' cannot be given: it says how requests are",
+        ),
         ({"abstain": 1.5}, "abstain must be True, False or a confidence from 0 to 1, got 1.5"),
         ({"abstain": float("nan")}, "abstain must be"),
         ({"abstain": "much"}, "abstain must be"),
@@ -248,6 +253,20 @@ def test_every_call_takes_member_and_augmentation(standin: StandinServer, clip_p
 def test_options_of_no_use_are_said_when_the_client_is_made(options: dict, message: str) -> None:
     with pytest.raises(InvalidOption, match=message):
         Client(**{"url": "host:1", **options})
+
+
+def test_what_is_no_path_is_said_and_the_others_are_answered(standin: StandinServer, clip_path: Path) -> None:
+    with Client(standin.url) as client:
+        with pytest.raises(
+            InvalidOption, match=r"a path is a str or .*, got b'x.mp4': os.fsdecode\(\) makes a text of it"
+        ):
+            client.classify(b"x.mp4")  # type: ignore[arg-type]
+        with pytest.raises(InvalidOption, match=r"a path is a str or an os.PathLike of one, got 7"):
+            client.extract_features(7)  # type: ignore[arg-type]
+        none, right = client.classify_many([None, clip_path])  # type: ignore[list-item]
+    assert isinstance(none, Failure)
+    assert none.path == "None"
+    assert isinstance(right, Prediction)
 
 
 GREYISH = np.full((4, 8, 8, 3), (100, 90, 80), np.uint8)  # animation, with a confidence of 0.35

@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
@@ -27,6 +28,7 @@ class Certificates:
     def __init__(self, folder: Path) -> None:
         authority = trustme.CA()
         self.server = authority.issue_cert("127.0.0.1")
+        self.expired = authority.issue_cert("127.0.0.1", not_after=datetime(2020, 1, 2, tzinfo=UTC))
         self.elsewhere = authority.issue_cert("gpu-7.lan")
         own = authority.issue_cert("client@example.org")
         self.ca, self.other_ca, self.cert, self.key = (folder / name for name in ("ca", "other", "cert", "key"))
@@ -101,6 +103,14 @@ def test_an_unknown_authority_is_not_trusted(protocol: str, certificates: Certif
 
 def test_a_certificate_of_another_host_is_not_trusted(protocol: str, certificates: Certificates) -> None:
     with served(protocol, certificates, "elsewhere") as url, pytest.raises(TlsFailed, match="made out to another host"):
+        ask(url, Tls(certificates.ca))
+
+
+def test_a_certificate_that_has_expired_is_said(protocol: str, certificates: Certificates) -> None:
+    with (
+        served(protocol, certificates, "expired") as url,
+        pytest.raises(TlsFailed, match="its certificate has expired"),
+    ):
         ask(url, Tls(certificates.ca))
 
 

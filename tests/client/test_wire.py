@@ -179,6 +179,7 @@ def test_features_that_cannot_be_sent_are_refused_with_the_way_out(
         ("http://127.0.0.1:8000", ("http", "127.0.0.1", 8000, "", True)),
         ("http://gpu-7.lan/", ("http", "gpu-7.lan", 80, "", False)),
         ("https://example.com/models/", ("https", "example.com", 443, "/models", False)),
+        ("HTTP://LocalHost:8000", ("http", "localhost", 8000, "", True)),
         ("https://[2001:db8::1]:8443", ("https", "[2001:db8::1]", 8443, "", False)),
     ],
 )
@@ -192,6 +193,7 @@ def test_addresses_are_taken_apart(url: str, expected: tuple) -> None:
     [
         *("host", "host:", ":8001", "a b:1", "host:8001/x", "h:0", "h:65536", "\udcff:1", "", "grpc://h:1", "ftp://h"),
         *("http://", "http://:80", "http://user:pass@host", "http://host:0", "http://h:1/a b", "http://h:1?x=1"),
+        *("a..b:1", f"{'a' * 64}:1", "http://a..b:1"),
     ],
 )
 def test_other_addresses_are_refused(url: str) -> None:

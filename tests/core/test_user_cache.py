@@ -23,6 +23,8 @@ def test_caches_are_where_the_user_wants_them(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/someone")
     assert user_cache() == Path("/home/someone/.cache/reelkind")
+    monkeypatch.setenv("XDG_CACHE_HOME", "here")  # the specification ignores what is not absolute
+    assert user_cache() == Path("/home/someone/.cache/reelkind")
 
 
 def test_without_a_home_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
