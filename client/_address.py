@@ -14,17 +14,9 @@ from ._errors import InvalidOption, InvalidUrl, TlsFailed
 
 _URL = re.compile(r"(?:((?i:https?))://)?(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]@?#]+)(?::([0-9]{1,5}))?(/[!-~]*)?")
 _HEADER_NAME = re.compile(r"[0-9a-z_.-]+")  # of gRPC; HTTP allows more
-_FRAMING = {
-    *(
-        "accept-encoding",
-        "connection",
-        "content-encoding",
-        "content-length",
-        "expect",
-        "inference-header-content-length",
-    ),
-    *("te", "transfer-encoding", "upgrade"),
-}
+_FRAMING = re.compile(
+    "(accept|content|transfer)-encoding|(inference-header-)?content-length|connection|expect|te|upgrade"
+)
 """Headers that say how a request is sent, which is not for the caller to say."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LOCAL_HOSTS = ("localhost", "[::1]")
@@ -89,7 +81,7 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
     for name, value in checked.items():
         if not _HEADER_NAME.fullmatch(name) or name.startswith("grpc-"):
             raise InvalidOption(f"{name!r} cannot be the name of a header: letters, digits, '-', '_' and '.' only")
-        if name in _FRAMING:
+        if _FRAMING.fullmatch(name):
             raise InvalidOption(f"the header {name!r} cannot be given: it says how requests are sent")
         if not (value.isascii() and value.isprintable()) or name.endswith("-bin"):
             raise InvalidOption(f"the value of the header {name!r} cannot be sent: printable ASCII only")

@@ -25,19 +25,20 @@ def check_several(paths: Iterable[StrPath]) -> None:
 
 
 def check_path(path: StrPath) -> None:
-    """Take what `os.fspath` makes a text of; file names that are no text are texts with surrogates.
+    """Take what stands for a text; file names that are no text are texts with surrogates.
 
     Raises:
         InvalidOption: if it is something else.
     """
-    if not isinstance(path, str) and not (isinstance(path, os.PathLike) and isinstance(os.fspath(path), str)):
+    if _text(path) is None:
         way_out = ": os.fsdecode() makes a text of it" if isinstance(path, bytes) else ""
         raise InvalidOption(f"a path is a str or an os.PathLike of one, got {path!r}{way_out}")
 
 
 def shown(path: object) -> str:
-    """A path as a text, whatever it is."""
-    return os.fspath(path) if isinstance(path, str | os.PathLike) and isinstance(os.fspath(path), str) else repr(path)
+    """A path as a text, and anything else as Python writes it."""
+    text = _text(path)
+    return repr(path) if text is None else text
 
 
 def source_of(path: StrPath) -> Source:
@@ -76,3 +77,8 @@ def stamp(path: StrPath) -> tuple[int, ...] | None:
     except (OSError, ValueError):
         return None
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _text(path: object) -> str | None:
+    text = os.fspath(path) if isinstance(path, os.PathLike) else path
+    return text if isinstance(text, str) else None

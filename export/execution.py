@@ -22,8 +22,8 @@ class Execution:
         runtime: what the Python backend's runner executes backbones and heads with, one of ``RUNTIMES``.
         num_threads: CPU threads inside one operator; None leaves it to the runtime (all cores).
         without_engine: models left to ONNX Runtime, where TensorRT is slower or wrong, e.g. ``head_lite``.
-        max_queue: requests that may wait for a backbone, and no longer than ``specs.QUEUE_TIMEOUT_US``; None for as
-            many as are safe to limit to: ``specs.MAX_QUEUE_SIZE`` where a backbone has several instances, else any.
+        max_queue: requests that may wait for a backbone, and no longer than ``specs.QUEUE_TIMEOUT_US``; None for the
+            default: ``specs.MAX_QUEUE_SIZE`` where the backbone has several instances, else no limit.
     """
 
     flavour: str
