@@ -29,6 +29,12 @@ def take_any_name() -> None:
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
 
 
+def say_nothing_named() -> int:
+    """Say that the list on standard input was empty; the exit status of a command that has nothing to do."""
+    print("reelkind: no paths on standard input", file=sys.stderr)
+    return 0
+
+
 class Bar:
     """A progress bar on stderr, only on a terminal and only when the work takes longer than a second.
 

@@ -10,6 +10,7 @@ import sys
 from typing import Any, Protocol
 
 from reelkind.client import Failure, Prediction, ServerInfo
+from reelkind.core.taxonomy import CLASSES
 
 from ._inputs import Input
 from ._printing import Bar
@@ -37,7 +38,7 @@ def make(args: argparse.Namespace, inputs: Any, info: ServerInfo) -> Report:
     if args.jsonl:
         return JsonLines(attention=args.attention, embedding=args.embedding)
     if args.csv:
-        return Csv(info)
+        return Csv()
     return Table(inputs if isinstance(inputs, list) else None, args.top_k, info)
 
 
@@ -60,8 +61,8 @@ class JsonLines:
 class Csv:
     """A header, then one row a video."""
 
-    def __init__(self, info: ServerInfo) -> None:
-        columns = ["path", "label", "confidence", *info.classes, "reason", "error", *_TIMINGS]
+    def __init__(self) -> None:
+        columns = ["path", "label", "confidence", *CLASSES, "reason", "error", *_TIMINGS]
         columns += ["ensemble", "members", "untrained"]
         self._writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
         self._writer.writeheader()

@@ -37,7 +37,7 @@ def add_parser(subparsers: Any) -> None:
         "paths",
         nargs="+",
         metavar="PATH",
-        help="video, picture or features file; folder, searched to any depth for videos; - for stdin",
+        help="video, picture or features file; folder, searched to any depth; - for stdin",
     )
     _printing.add_shape(parser, jsonl="one JSON object a video", csv="a header, then one row a video")
     parser.add_argument("--top-k", type=positive, default=1, metavar="N", help="show the N likeliest classes (table)")
@@ -65,9 +65,11 @@ def run(args: argparse.Namespace) -> int:
     if (args.attention or args.embedding) and not args.jsonl:
         raise UsageError("--attention and --embedding are for --jsonl")
     _printing.take_any_name()
-    items = _inputs.expand(args.paths, sys.stdin)
-    # A list is needed for the table's width and the bar's total; one from a pipe may be endless.
-    inputs: Iterable[_inputs.Input] = items if _inputs.STDIN in args.paths else list(items)
+    inputs = _inputs.expand(args.paths, sys.stdin)
+    if inputs == []:
+        if args.csv:
+            _report.Csv()  # without rows
+        return _printing.say_nothing_named()
     with ExitStack() as stack:
         needs = (classify_name, features_name, classify_features_name)
         client = _connecting.connect(args, stack, _connecting.decoder(args, stack), needs=needs, cache=_cache(args))
@@ -91,9 +93,7 @@ def _print_all(report: Any, answers: Iterable[Answer], inputs: Any, args: argpar
             with progress.hidden():
                 report.add(answer)
             progress.advance()
-    if not num_answers:
-        _connecting.say("no paths on standard input")
-    elif num_failed and num_answers > 1:
+    if num_failed and num_answers > 1:
         _connecting.say(f"{num_failed} of {num_answers} without an answer")
     return EXIT_FAILED if num_failed else 0
 

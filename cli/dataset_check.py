@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ._arguments import positive, seconds
-from ._embedded import default_bundle
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
     from reelkind.training.datasets.inspection import InspectionCache, inspect_all
     from reelkind.training.datasets.manifest import find_manifests
 
+    from ._embedded import default_bundle
     from ._report import Progress
 
     listed = {manifest: read_manifest(manifest) for manifest in find_manifests(args.data)}

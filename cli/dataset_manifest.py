@@ -12,8 +12,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ._inputs import VIDEO_EXTENSIONS
-
 if TYPE_CHECKING:
     from reelkind.training.datasets.manifest import Update
 
@@ -51,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from reelkind.training.data import PICTURE_SUFFIXES
     from reelkind.training.datasets.manifest import Layout, list_tree, update_manifest
 
+    from ._inputs import VIDEO_EXTENSIONS
     from ._report import Progress
 
     layout = Layout(VIDEO_EXTENSIONS | set(PICTURE_SUFFIXES), args.subcategories_any, args.work_pattern)

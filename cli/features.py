@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -51,7 +50,7 @@ def _add_extract(commands: Any) -> None:
     parser.add_argument(
         "paths", nargs="+", metavar="PATH", help="video file; folder, searched to any depth; - for stdin"
     )
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for NAME.features.safetensors")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for VIDEO.features.safetensors")
     parser.add_argument(
         "--rate",
         type=frames_per_second,
@@ -84,7 +83,9 @@ def run_extract(args: argparse.Namespace) -> int:
     from ._report import Progress
 
     _printing.take_any_name()
-    pairs = _with_targets(_inputs.expand(args.paths, sys.stdin), args.out)
+    pairs = _with_targets(_inputs.expand(args.paths, sys.stdin, features=False), args.out)
+    if not pairs:
+        return _printing.say_nothing_named()
     args.out.mkdir(parents=True, exist_ok=True)
     num_failed = 0
     with ExitStack() as stack:
@@ -103,9 +104,7 @@ def run_extract(args: argparse.Namespace) -> int:
                     num_failed += 1
                     _connecting.say(problem)
             progress.advance()
-    if not pairs:
-        _connecting.say("no paths on standard input")
-    elif num_failed and len(pairs) > 1:
+    if num_failed and len(pairs) > 1:
         _connecting.say(f"{num_failed} of {len(pairs)} without features")
     return EXIT_FAILED if num_failed else 0
 
@@ -129,7 +128,7 @@ def _with_targets(inputs: Iterable[Input], folder: Path) -> list[tuple[Input, Pa
     found: dict[Path, Input] = {}
     pairs = []
     for item in dict.fromkeys(inputs):
-        target = folder / (os.path.basename(item.path) + SUFFIX)  # noqa: PTH119
+        target = folder / (item.name + SUFFIX)
         if found.setdefault(target, item) is not item and item.problem is None:
             item = replace(item, problem=f"{found[target].path} has the same name: extract one into another folder")
         pairs.append((item, target))
@@ -146,6 +145,7 @@ def _extract(client: Client, recipe: Recipe, args: argparse.Namespace, item: Inp
     try:
         if target.exists() and not args.overwrite:
             return _what_differs(target, item.path, recipe)
+        target.parent.mkdir(parents=True, exist_ok=True)
         features_files.save(client.extract_features(item.path, rate=args.rate), target)
     except ReelkindError as error:
         return str(error)

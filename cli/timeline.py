@@ -42,7 +42,7 @@ def add_parser(subparsers: Any) -> None:
         "paths",
         nargs="+",
         metavar="PATH",
-        help="video file, or features file made with a rate; folder, searched to any depth for videos; - for stdin",
+        help="video file, or features file made with a rate; folder, searched to any depth; - for stdin",
     )
     _printing.add_shape(
         parser,
@@ -81,6 +81,10 @@ def run(args: argparse.Namespace) -> int:
     if (args.windows or args.embeddings) and not args.jsonl:
         raise UsageError("--windows and --embeddings are for --jsonl")
     _printing.take_any_name()
+    inputs = _inputs.expand(args.paths, sys.stdin)
+    report = _timeline_report.make(args)
+    if inputs == []:
+        return _printing.say_nothing_named()
     args.jobs = args.jobs or 1  # one file at a time, whose decoder works beside the server
     timelines: list[Timeline] = []
     num_videos = num_failed = 0
@@ -89,8 +93,7 @@ def run(args: argparse.Namespace) -> int:
         needs = (classify_name, features_name, classify_features_name)
         client = _connecting.connect(args, stack, decoder, needs=needs)
         _report.warn_untrained(client.server_info())
-        report = _timeline_report.make(args)
-        for item in _inputs.expand(args.paths, sys.stdin):
+        for item in inputs:
             num_videos += 1
             found = _tell(client, item, args, report)
             num_failed += found is None or found.error is not None
@@ -98,9 +101,7 @@ def run(args: argparse.Namespace) -> int:
                 timelines.append(replace(found, windows=()))  # drawn are the segments
     if args.plot:
         _timeline_plot.write(timelines, args.plot)
-    if not num_videos:
-        _connecting.say("no paths on standard input")
-    elif num_failed and num_videos > 1:
+    if num_failed and num_videos > 1:
         _connecting.say(f"{num_failed} of {num_videos} without a whole timeline")
     return EXIT_FAILED if num_failed else 0
 

@@ -52,6 +52,8 @@ class _Http(Waiting):
 
     async def config(self, model: str, timeout_s: float) -> ModelConfig:
         raw = await self._ask("GET", f"{_path(model)}/config", timeout_s)
+        if raw is None:
+            raise ContractMismatch(f"{self._url} answers, but with nothing: is it the port of metrics, not of HTTP?")
         try:
             return ModelConfig(
                 name=raw["name"],

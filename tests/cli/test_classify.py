@@ -92,7 +92,7 @@ def test_answers_keep_the_order_and_number_of_the_arguments(
     captured = capsys.readouterr()
     answers = [json.loads(line) for line in captured.out.splitlines()]
     assert [answer["path"] for answer in answers] == [str(path) for path in arguments]
-    empty, missing = "no video files in this folder; name features files themselves", "no such file"
+    empty, missing = "no videos or features files in this folder", "no such file"
     assert [answer["error"] for answer in answers] == [None, empty, None, missing, None, empty]
     assert all(answer["label"] is None for answer in answers if answer["error"])
     assert len({frozenset(answer) for answer in answers}) == 1, "every object has the same keys"
@@ -214,12 +214,15 @@ def test_undecodable_names_pass_through_csv_byte_for_byte(
     assert odd + b",animation" in capsysbinary.readouterr().out
 
 
-def test_an_empty_list_is_said(
-    standin: StandinServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+def test_an_empty_list_is_said_and_needs_no_server(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
-    assert run("--url", standin.url, "--jsonl", "-") == 0
-    assert capsys.readouterr() == ("", "reelkind: no paths on standard input\n")
+    for shape, num_lines in (("--jsonl", 0), ("--csv", 1)):
+        monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
+        assert run("--url", "127.0.0.1:1", shape, "-") == 0
+        captured = capsys.readouterr()
+        assert captured.err == "reelkind: no paths on standard input\n"
+        assert len(captured.out.splitlines()) == num_lines, "a CSV has its header"
 
 
 @pytest.mark.parametrize("by_variable", [False, True])

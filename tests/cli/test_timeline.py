@@ -96,6 +96,7 @@ def test_an_empty_list_on_stdin_is_said(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    monkeypatch.setenv("REELKIND_URL", "127.0.0.1:1")  # no server is asked
     assert run(*command, "-") == 0
     assert capsys.readouterr().err == "reelkind: no paths on standard input\n"
 
@@ -292,6 +293,29 @@ def test_failures_are_told_one_by_one_and_the_others_go_on(
     assert "cut.mp4: cut off" in said[1]
     assert said[2] == f"reelkind: {twin}: {video} has the same name: extract one into another folder"
     assert said[-1] == "reelkind: 4 of 5 without features"
+
+
+def test_features_of_a_folder_are_laid_out_like_it_and_classified_as_a_folder(
+    video: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    films, out = tmp_path / "films", tmp_path / "out"
+    for name in ("a/film.mp4", "b/film.mp4", "film.mp4"):
+        (films / name).parent.mkdir(exist_ok=True, parents=True)
+        shutil.copy(video, films / name)
+    expected = [str(out / name) + files.SUFFIX for name in ("film.mp4", "a/film.mp4", "b/film.mp4")]
+    for argument in (films, f"{films}/"):
+        assert run("features", "extract", argument, "--out", out) == 0
+        assert capsys.readouterr().out.splitlines() == expected
+    assert run("classify", out, "--jsonl") == 0
+    assert [json.loads(line)["path"] for line in capsys.readouterr().out.splitlines()] == expected
+    (films / "b" / "film.mp4").unlink()
+    shutil.copytree(out, films, dirs_exist_ok=True)
+    assert run("classify", films, "--jsonl") == 0
+    told = [json.loads(line)["path"] for line in capsys.readouterr().out.splitlines()]
+    beside = [films / "film.mp4", films / "a/film.mp4", films / f"b/film.mp4{files.SUFFIX}"]
+    assert told == list(map(str, beside)), "features beside their video are not another one"
+    assert run("features", "extract", out, "--out", tmp_path / "more") == 1, "of features there are no features"
+    assert f"{out}: no videos in this folder" in capsys.readouterr().err
 
 
 def test_the_command_keeps_features_on_request(

@@ -233,9 +233,10 @@ def test_a_drip_of_an_answer_ends_with_the_deadline() -> None:
         (b"SSH-2.0-x\r\n", ContractMismatch, "this is no HTTP port"),
         (b"HTTP/1.1 200 OK\r\nContent-Le", ServerUnavailable, "the connection was lost"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n64\r\n{", ServerUnavailable, "the connection was lost"),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", ContractMismatch, "is it the port of metrics, not of HTTP"),
         (b"HTTP/1.0 200 OK\r\n\r\n" + b"[" * 100_000, ContractMismatch, "cannot be read: maximum recursion depth"),
     ],
-    ids=["nothing", "http2", "ssh", "cut-off-head", "cut-off-chunk", "too-deep"],
+    ids=["nothing", "http2", "ssh", "cut-off-head", "cut-off-chunk", "metrics", "too-deep"],
 )
 def test_what_no_server_should_say_is_no_traceback(said: bytes, error: type[ClientError], message: str) -> None:
     def answer() -> None:
