@@ -9,15 +9,9 @@ from itertools import chain
 from typing import TextIO
 
 from reelkind.core.features_files import SUFFIX
+from reelkind.core.video_names import VIDEO_EXTENSIONS
 
 STDIN = "-"
-
-_EXTENSIONS = """
-    3g2 3gp asf avi divx f4v flv gif h264 h265 hevc ivf m1v m2ts m2v m4v mj2 mjpeg mkv mov mp4
-    mpe mpeg mpg mts mxf nut ogm ogv qt rm rmvb ts vob webm wmv y4m
-"""
-VIDEO_EXTENSIONS = frozenset(f".{name}" for name in _EXTENSIONS.split())
-"""What is taken from a folder; a file that is named is tried whatever it is called."""
 
 
 @dataclass(frozen=True)

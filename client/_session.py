@@ -70,7 +70,7 @@ class Session(Connection):
 
     def choose(self, member: str | None = None, tta: str | None = None) -> Choice:
         """What a call wants, else what the client was made for: group of members and test-time augmentation."""
-        group, wanted = self._member if member is None else member, tta or self._tta
+        group, wanted = self._member if member is None else member, self._tta if tta is None else tta
         if group is not None and not (group and group.isprintable()):
             raise InvalidOption(f"no member is called {group!r}")
         if wanted not in specs.TTA:

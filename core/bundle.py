@@ -22,6 +22,7 @@ from typing import Any
 
 from .errors import ReelkindError
 from .taxonomy import CLASSES
+from .whole_files import write_whole
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "bundle.json"
@@ -38,7 +39,7 @@ class BundleError(ReelkindError):
 
 @dataclass(frozen=True)
 class BackboneInfo:
-    """The CNN: a torchvision model name, its feature width D and the side S of the square it sees."""
+    """The CNN: its name (of torchvision or of ours), its feature width D and the side S of the square it sees."""
 
     name: str
     feature_dim: int
@@ -164,13 +165,17 @@ def load(folder: str | os.PathLike[str]) -> Bundle:
 
 
 def save(bundle: Bundle, folder: str | os.PathLike[str]) -> Bundle:
-    """Write ``bundle.json`` (creating the folder) and return the bundle as read back."""
+    """Write ``bundle.json`` (creating the folder) whole or not at all, and return the bundle as read back.
+
+    Raises:
+        OSError: if it cannot be written; one that was there is still there then.
+    """
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     raw = asdict(bundle)
     del raw["folder"]
     text = json.dumps({"format_version": FORMAT_VERSION, **raw}, indent=2, ensure_ascii=False)
-    (path / MANIFEST_NAME).write_text(text + "\n", encoding="utf-8")
+    write_whole(path / MANIFEST_NAME, (text + "\n").encode())
     return load(path)
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from reelkind.core.video_names import VIDEO_EXTENSIONS
+
 from .errors import ExportError
 
 NUM_FRAMES_TRIED = (1, 7, 16, 32)  # one frame, a prime, the trained number, twice it
-VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ogv", ".ts", ".webm")
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,9 @@ def extreme_clips(size_px: int, num_frames: int = 1, *, seed: int = 0) -> Iterat
 def _videos(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES)
+    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in VIDEO_EXTENSIONS)
     if not found:
-        raise ExportError(f"no video in {path} (looked for {' '.join(VIDEO_SUFFIXES)})")
+        raise ExportError(f"no video in {path}: name a folder with some, or the files themselves")
     return found
 
 

@@ -22,6 +22,7 @@ from reelkind.core import specs
 from reelkind.core.bundle import Bundle
 from reelkind.core.cuda import CudaError, Device
 from reelkind.core.specs import Graph
+from reelkind.core.whole_files import write_whole
 
 from .canonical import read_model
 from .engine_files import CONTEXT_KEY, EngineKey, engine_path, key_path, reason_to_build
@@ -124,15 +125,8 @@ def build_engines(
             network = Network(library, plan.graph, read_model(plan.source))
             engine, timing = network.build(timing_cache=times.read_bytes() if times.is_file() else b"")
             key_path(path).unlink(missing_ok=True)  # a plan without a key is built anew
-            _write(path, engine)
-            _write(times, timing)
+            write_whole(path, engine)
+            write_whole(times, timing)
             stored = asdict(key) | {CONTEXT_KEY: network.context_bytes(engine)}
-            _write(key_path(path), (json.dumps(stored, indent=2) + "\n").encode())
+            write_whole(key_path(path), (json.dumps(stored, indent=2) + "\n").encode())
         yield EngineFile(plan.graph, path, reason)
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_bytes(data)
-    part.replace(path)

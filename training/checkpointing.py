@@ -50,8 +50,12 @@ def save_atomically(state: dict[str, Any], path: Path) -> None:
     """Write tensors and plain values; a reader sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
-    torch.save(state, partial)
-    partial.replace(path)
+    try:
+        torch.save(state, partial)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def load_if_whole(path: Path) -> dict[str, Any] | None:

@@ -255,6 +255,14 @@ def test_options_of_no_use_are_said_when_the_client_is_made(options: dict, messa
         Client(**{"url": "host:1", **options})
 
 
+def test_an_empty_choice_is_not_the_default(standin: StandinServer, clip_path: Path) -> None:
+    with Client(standin.url, tta="fast") as client:
+        with pytest.raises(InvalidOption, match="no test-time augmentation ''"):
+            client.classify(clip_path, tta="")
+        with pytest.raises(InvalidOption, match="no member is called ''"):
+            client.classify(clip_path, member="")
+
+
 def test_what_is_no_path_is_said_and_the_others_are_answered(standin: StandinServer, clip_path: Path) -> None:
     with Client(standin.url) as client:
         with pytest.raises(

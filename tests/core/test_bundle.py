@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import resource
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,19 @@ def test_a_saved_bundle_reads_back_equal(tmp_path: Path) -> None:
     assert saved.folder == tmp_path / "lite"
     assert bundle.load(tmp_path / "lite") == saved
     assert {**saved.__dict__, "folder": None} == make().__dict__
+
+
+def test_a_full_disk_costs_no_bundle(tmp_path: Path) -> None:
+    saved = bundle.save(make(), tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"bundle\.json"):
+            bundle.save(make(temperature=2.0), tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert bundle.load(tmp_path) == saved
+    assert [file.name for file in tmp_path.iterdir()] == ["bundle.json"]
 
 
 def test_a_folder_without_a_bundle_is_named(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from videos import write_video
 
 from reelkind.cli import export as command
 from reelkind.core.bundle import Bundle
@@ -84,6 +85,12 @@ def test_pytorch_rung_refuses_frames_it_would_have_to_scale(lite: Bundle) -> Non
 def test_folders_without_videos_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="no video in"):
         next(video_clips([tmp_path], SIZE_PX))
+
+
+def test_videos_of_a_folder_are_those_that_are_classified(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.FLV", 5, codec="flv1")
+    (tmp_path / "notes.txt").write_text("no video")
+    assert [clip.name for clip in video_clips([tmp_path], SIZE_PX, (1,))] == ["a.FLV"]
 
 
 def test_a_server_that_is_not_there_is_named(lite: Bundle) -> None:
