@@ -21,7 +21,8 @@ from reelkind.benchmarks import environment
 from reelkind.cli._embedded import embedded_server
 from reelkind.client import Client
 from reelkind.core import specs
-from reelkind.training.data import Sample, read_samples, work_groups
+from reelkind.training.data import Sample, read_samples
+from reelkind.training.grouping import work_groups
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"

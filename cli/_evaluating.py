@@ -16,7 +16,7 @@ from reelkind.client import ProcessDecoder
 from reelkind.core.abstaining import joint
 from reelkind.core.bundle import HELD_OUT_NAME, Bundle
 from reelkind.core.taxonomy import CLASSES
-from reelkind.training.data import MANIFEST_NAME, Sample, read_samples, work_groups
+from reelkind.training.data import MANIFEST_NAME, Sample, read_samples
 from reelkind.training.errors import DataError
 from reelkind.training.evaluation.baselines import baseline_scores
 from reelkind.training.evaluation.card import ABSTAIN
@@ -26,6 +26,7 @@ from reelkind.training.evaluation.plots import contact_sheet
 from reelkind.training.evaluation.predictions import Predictions, load, save
 from reelkind.training.evaluation.shortcuts import make_copies, shortcut_summary
 from reelkind.training.evaluation.summary import baseline_rows, member_summary, pairwise, tta_summary
+from reelkind.training.grouping import origin_groups
 
 from ._predicting import Answer, Member, answers
 from ._report import Progress
@@ -84,8 +85,8 @@ class Evaluation:
 
     def __init__(self, bundles: Sequence[Bundle], args: argparse.Namespace, decoder: ProcessDecoder) -> None:
         self.args, self.decoder = args, decoder
-        self.samples = _samples(args.data, args.sources)
-        self.groups = dict(zip((each.path for each in self.samples), work_groups(self.samples), strict=True))
+        self.samples = _samples(args.data, args.sources, args.readings)
+        self.groups = dict(zip((each.path for each in self.samples), origin_groups(self.samples), strict=True))
         cache = args.cache / "predictions"
         self.members = [Member(bundle.path(), decoder, cache, args.tta) for bundle in bundles]
         self.problems: dict[str, str] = {}
@@ -237,7 +238,7 @@ class Evaluation:
         )
 
 
-def _samples(data: Path, sources: Sequence[str] | None) -> list[Sample]:
+def _samples(data: Path, sources: Sequence[str] | None, readings: str) -> list[Sample]:
     """Labelled files of the named folders, or of every folder with a manifest.
 
     Raises:
@@ -253,4 +254,4 @@ def _samples(data: Path, sources: Sequence[str] | None) -> list[Sample]:
             f"no labels in {data}: neither it nor its folders hold {MANIFEST_NAME}; "
             f"`reelkind dataset manifest {data}` makes one of folders named after the classes"
         )
-    return read_samples(data, sources)
+    return read_samples(data, sources, readings=readings)

@@ -39,6 +39,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--sources", nargs="+", metavar="NAME", help="folders of --data (default: all that have a manifest)"
     )
     parser.add_argument(
+        "--readings", default="", metavar="FILE", help="in --data: a second reading that corrects the manifests"
+    )
+    parser.add_argument(
         "--split",
         choices=("val", "test", "train", "held-out"),
         default="val",

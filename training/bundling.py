@@ -16,8 +16,9 @@ from reelkind.core.bundle import BACKBONE_WEIGHTS_NAME, HEAD_WEIGHTS_NAME, Backb
 from reelkind.core.taxonomy import CLASSES
 
 from .config import Config
-from .data import Sample, work_groups
+from .data import Sample
 from .evaluation.card import CARD_NAME, card
+from .grouping import work_groups
 from .models import Backbone, TemporalHead
 from .provenance import resolved_config
 

@@ -13,11 +13,12 @@ from torch import nn
 from reelkind.core.taxonomy import NUM_CLASSES
 
 from .collapse import note_collapse
-from .data import Sample, group_folds, work_groups
+from .data import Sample
 from .errors import DataError
 from .evaluation.metrics import balanced_nll, bootstrap_intervals, calibration_error, fit_temperature, score, softmax
 from .evaluation.predictions import Predictions
 from .folding import Tail
+from .grouping import group_folds, origin_groups
 from .stages import Trainer
 from .tracking import MetricsLog
 
@@ -67,7 +68,7 @@ def cross_validate(trainer: Trainer, tail: Tail, log: MetricsLog) -> CrossValida
         scores = score(logits[tested], training.labels[tested])
         fold_log.write(stage="fold", fold=fold, accuracy=round(scores.accuracy, 4), macro_f1=round(scores.macro_f1, 4))
         note_collapse(fold_log, "held-out clips", scores.confusion)
-    labels, groups = training.labels[clips], work_groups(training.samples)
+    labels, groups = training.labels[clips], origin_groups(training.samples)
     logits, fold_of = logits[clips], fold_of[clips]
     scaled = np.zeros_like(logits)
     for fold in range(num_folds):
@@ -75,7 +76,7 @@ def cross_validate(trainer: Trainer, tail: Tail, log: MetricsLog) -> CrossValida
         scaled[inside] = softmax(logits[inside], fit_temperature(logits[~inside], labels[~inside]))
     temperature = round(fit_temperature(logits, labels), 3)
     metrics = {
-        "what": f"{num_folds} folds by work over the training data, tested on clips only, "
+        "what": f"{num_folds} folds by work and repository over the training data, tested on clips only, "
         f"{config.augment.clean_frames_per_clip} frames each, features in {config.finetune.precision}",
         "num_clips": len(clips),
         "num_works": len({groups[i] for i in clips}),
@@ -98,7 +99,7 @@ def predictions_of(member: str, samples: Sequence[Sample], logits: np.ndarray, t
         names=[f"{sample.source}/{sample.path.parent.name}/{sample.path.name}" for sample in samples],
         logits=logits,
         labels=np.array([sample.label for sample in samples]),
-        groups=work_groups(samples),
+        groups=origin_groups(samples),
         subcategories=[sample.subcategory for sample in samples],
         temperature=temperature,
     )

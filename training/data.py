@@ -8,8 +8,7 @@ import itertools
 import logging
 import re
 import stat
-import unicodedata
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,10 @@ from reelkind.core.taxonomy import CLASSES
 
 from .config import SamplingConfig
 from .datasets.exclusions import EXCLUSIONS_NAME, read_exclusions
+from .datasets.readings import NO_SUBCATEGORY, apply_readings, read_readings
 from .datasets.tables import Table, read_table
 from .errors import DataError, LeakError
+from .grouping import related_to, work_groups
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +30,6 @@ MANIFEST_NAME = "manifest.csv"
 REQUIRED_COLUMNS = ("path", "class", "work")
 SPLITS = ("train", "val", "test")
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
-MIN_KEY_LENGTH = 6  # shorter names ("cars", "up") are part of too many others to mean the same work
-MIN_INNER_KEY_LENGTH = 8  # ... and inside a longer name, only this much is telling
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,7 @@ class Sample:
         subcategory: finer kind, one of the taxonomy's or the collector's own; "" if unknown.
         licence: terms of use as the manifest has them; "" if unknown.
         sha256: hash of the file as the manifest has it, 64 lower-case hexadecimal digits; "" if it has none.
+        repository: where the collector found it; what shares one shares cameras, encoders and taste. "" if unknown.
     """
 
     path: Path
@@ -58,6 +58,7 @@ class Sample:
     subcategory: str = ""
     licence: str = ""
     sha256: str = ""
+    repository: str = ""
 
     @property
     def is_still(self) -> bool:
@@ -70,15 +71,22 @@ class Sample:
         return self.sha256 or content_hash(self.path)
 
 
-def read_samples(root: Path, sources: Sequence[str], optional: bool = False) -> list[Sample]:
+def read_samples(root: Path, sources: Sequence[str], optional: bool = False, readings: str = "") -> list[Sample]:
     """Every row of ``root/<source>/manifest.csv`` that ``exclusions.csv`` beside it does not exclude.
 
-    Columns path, class and work; optionally subcategory, split, near_val, licence and sha256.
+    Columns path, class and work; optionally subcategory (or subcategory46, which comes first), split, near_val,
+    licence, sha256 and source_repo.
+
+    Args:
+        root: folder of the sources' folders.
+        sources: their names.
+        optional: whether a missing folder is passed over.
+        readings: name of a file in ``root`` that corrects the manifests, see ``datasets.readings``; "" for none.
 
     Raises:
         DataError: if a manifest is missing (unless ``optional``) or malformed; the message names file and line.
     """
-    samples = []
+    samples: list[Sample] = []
     for source in sources:
         manifest = root / source / MANIFEST_NAME
         if not manifest.is_file():
@@ -94,7 +102,7 @@ def read_samples(root: Path, sources: Sequence[str], optional: bool = False) -> 
         samples += kept
     if not samples:
         raise DataError(f"no samples in {root}: the manifests of {', '.join(sources)} list none, or exclude all")
-    return samples
+    return apply_readings(samples, read_readings(root / readings), root) if readings else samples
 
 
 def read_manifest(path: Path) -> list[Sample]:
@@ -140,56 +148,30 @@ def _sample(row: dict[str, str], manifest: Path, where: str) -> Sample:
         source=manifest.parent.resolve().name,
         split=split,
         near_val=row.get("near_val", "").strip().lower() == "yes",
-        subcategory=row.get("subcategory", "").strip(),
+        subcategory=_subcategory(row),
         licence=row.get("licence", "").strip(),
         sha256=sha256,
+        repository=row.get("source_repo", "").strip(),
     )
 
 
-def work_groups(samples: Sequence[Sample]) -> list[str]:
-    """A group for every sample; works whose names contain one another ("simpsons", "The Simpsons") share one."""
-    keys = {_work_key(sample.work) for sample in samples}
-    parent = {key: key for key in keys}
-
-    def root(key: str) -> str:
-        while parent[key] != key:
-            key = parent[key]
-        return key
-
-    contained = [(inner, key) for key in keys for inner in _names_inside(key) & keys]
-    for inner, outer in sorted(contained):
-        parent[root(outer)] = root(inner)
-    return [root(_work_key(sample.work)) for sample in samples]
-
-
-def _names_inside(key: str) -> set[str]:
-    """Parts of a key that would mean the same work, if they were keys themselves."""
-    starts = {key[:end] for end in range(MIN_KEY_LENGTH, len(key))}
-    parts = range(MIN_INNER_KEY_LENGTH, len(key))
-    return starts | {key[start : start + size] for size in parts for start in range(len(key) - size + 1)}
-
-
-def _work_key(work: str) -> str:
-    """Letters and digits of any script, without case and accents; names without any are kept as they are."""
-    plain = unicodedata.normalize("NFKD", work.lower().removeprefix("the "))
-    return "".join(char for char in plain if char.isalnum()) or work
+def _subcategory(row: dict[str, str]) -> str:
+    """The taxonomy's name of the finer kind if somebody gave it, else the collector's own."""
+    read = row.get("subcategory46", "").strip()
+    return row.get("subcategory", "").strip() if not read else "" if read == NO_SUBCATEGORY else read
 
 
 def split_samples(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
-    """Training and validation samples; training loses whatever is near validation or test.
+    """Training and validation samples; training loses whatever shares a work or a repository with validation or test.
 
     Raises:
         DataError: if a side is empty.
         LeakError: if a work or a file is on two sides after all.
     """
-    groups = work_groups(samples)
-    held_out = {group for sample, group in zip(samples, groups, strict=True) if sample.split != "train"}
+    held_out = [i for i, sample in enumerate(samples) if sample.split != "train"]
+    related = set(related_to(samples, held_out).tolist())
     val, test = ([sample for sample in samples if sample.split == split] for split in ("val", "test"))
-    train = [
-        sample
-        for sample, group in zip(samples, groups, strict=True)
-        if sample.split == "train" and not sample.near_val and group not in held_out
-    ]
+    train = [sample for i, sample in enumerate(samples) if i not in related and not sample.near_val]
     if not train or not val:
         raise DataError(
             f"{len(train)} training and {len(val)} validation samples: both splits are needed "
@@ -231,36 +213,6 @@ def content_hash(path: Path) -> str:
         raise OSError(errno.EINVAL, "is no regular file", str(path))
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def group_folds(samples: Sequence[Sample], num_folds: int, seed: int) -> list[np.ndarray]:
-    """Indices of each fold's held-out samples: works whole, classes and kinds of source spread evenly.
-
-    Greedy: works from the largest to the smallest, each into the fold that misses its kinds most.
-
-    Raises:
-        DataError: if there are fewer works than folds.
-    """
-    members: dict[str, list[int]] = defaultdict(list)
-    for i, group in enumerate(work_groups(samples)):
-        members[group].append(i)
-    if len(members) < num_folds:
-        raise DataError(f"{len(members)} works cannot make {num_folds} folds")
-    rng = np.random.default_rng(seed)
-    order = sorted(members, key=lambda group: (-len(members[group]), rng.random()))
-    totals = Counter((sample.label, sample.source) for sample in samples)
-    filled = [Counter[tuple[int, str]]() for _ in range(num_folds)]
-    folds: list[list[int]] = [[] for _ in range(num_folds)]
-    for group in order:
-        kinds = Counter((samples[i].label, samples[i].source) for i in members[group])
-
-        def fullness(fold: int, kinds: Counter[tuple[int, str]] = kinds) -> float:
-            return sum(filled[fold][kind] / totals[kind] for kind in kinds) + 1e-6 * len(folds[fold])
-
-        fold = min(range(num_folds), key=fullness)
-        folds[fold] += members[group]
-        filled[fold] += kinds
-    return [np.array(sorted(fold), dtype=np.int64) for fold in folds]
 
 
 def sampling_weights(samples: Sequence[Sample], config: SamplingConfig) -> np.ndarray:

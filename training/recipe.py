@@ -23,7 +23,7 @@ from .bundling import round_to_half, write_bundle
 from .collapse import final_collapses, note_collapse
 from .config import Config
 from .cross_validation import cross_validate, predictions_of
-from .data import Sample, read_samples, split_samples, work_groups
+from .data import Sample, read_samples, split_samples
 from .devices import resolve_device
 from .errors import DataError
 from .evaluation import predictions
@@ -33,6 +33,7 @@ from .evaluation.summary import headline
 from .features import ActivationStore
 from .folding import Stem, Tail
 from .frames import CLEAN
+from .grouping import origin_groups
 from .models import Backbone, TemporalHead
 from .provenance import describe_run
 from .stage_store import StageStore
@@ -65,7 +66,8 @@ def run(config: Config, data: Path, out: Path, cache: Path, fresh: bool = False)
     torch.set_num_threads(config.num_threads)
     device, started, seconds = resolve_device(config.device), time.monotonic(), dict[str, float]()
     with distributed.process_group(device):
-        train, val = split_samples(read_samples(data, config.data.sources, config.data.optional))
+        wanted = config.data
+        train, val = split_samples(read_samples(data, wanted.sources, wanted.optional, wanted.readings))
         logger.info("%d training and %d validation samples", len(train), len(val))
         backbone = build_backbone(config.backbone.name, _weights(config, data))
         tail = Tail(backbone, config.backbone.frozen_blocks)
@@ -165,10 +167,10 @@ def _measure(
     wrong = [sample for sample, row in zip(samples, logits, strict=True) if row.argmax() != sample.label]
     return predictions_of(config.name, samples, logits, temperature), {
         "num_clips": len(samples),
-        "num_works": len(set(work_groups(samples))),
+        "num_works": len(set(origin_groups(samples))),
         **scores.summary(),
         "interval_95": bootstrap_intervals(
-            probabilities, labels, work_groups(samples), config.evaluation.num_bootstraps
+            probabilities, labels, origin_groups(samples), config.evaluation.num_bootstraps
         ),
         "ece": round(calibration_error(probabilities, labels), 4),
         "wrong": [sample.path.stem for sample in wrong],

@@ -7,16 +7,9 @@ import numpy as np
 import pytest
 
 from reelkind.training.config import SamplingConfig
-from reelkind.training.data import (
-    Sample,
-    group_folds,
-    read_samples,
-    refuse_leaks,
-    sampling_weights,
-    split_samples,
-    work_groups,
-)
+from reelkind.training.data import Sample, read_samples, refuse_leaks, sampling_weights, split_samples
 from reelkind.training.errors import DataError, LeakError
+from reelkind.training.grouping import group_folds, origin_groups, work_groups
 
 
 def sample(name: str, work: str, label: int = 0, split: str = "train", **fields) -> Sample:
@@ -213,3 +206,49 @@ def test_classes_are_drawn_equally_and_big_works_damped() -> None:
     assert weights.sum() == pytest.approx(1)
     assert weights[10] == pytest.approx(0.5)
     assert weights[:9].sum() == pytest.approx(3 * weights[9])
+
+
+def test_sources_of_one_repository_are_one_group_and_so_are_their_other_works() -> None:
+    samples = [
+        sample("a", "alpine skiing", repository="one"),
+        sample("b", "bridge building", repository="one"),
+        sample("c", "bridge building", repository="two"),
+        sample("d", "deep sea", repository="three"),
+        sample("e", "electric cars"),
+        sample("f", "farm animals"),
+    ]
+    groups = origin_groups(samples)
+    assert groups[0] == groups[1] == groups[2]
+    assert len(set(groups)) == 4
+
+
+def test_a_repository_named_like_a_work_is_not_that_work() -> None:
+    groups = origin_groups([sample("a", "minecraft"), sample("b", "terraria", repository="minecraft")])
+    assert groups[0] != groups[1]
+
+
+def test_training_loses_what_shares_a_repository_with_validation() -> None:
+    samples = [
+        sample("a", "alpine skiing", split="val", repository="one"),
+        sample("b", "bridge building", repository="one"),
+        sample("c", "bridge building", repository="two"),
+    ]
+    train, _ = split_samples(samples)
+    assert [s.path.name for s in train] == ["c"]  # its neighbour's neighbour is no neighbour
+
+
+def test_folds_test_clips_once_and_hide_stills_that_are_related_to_them() -> None:
+    clips = [sample(f"{i}.mp4", f"work number {i:02}", repository=f"r{i // 2}") for i in range(12)]
+    stills = [
+        sample("related.jpg", "work number 03"),
+        sample("neighbour.jpg", "some other", repository="r4"),
+        sample("far.jpg", "elsewhere", repository="r99"),
+    ]
+    folds = group_folds([*clips, *stills], 3, seed=0)
+    held_out = [i for fold in folds for i in fold if i < 12]
+    assert sorted(held_out) == list(range(12))
+    for fold in map(set, folds):
+        assert all((i in fold) == (i + 1 in fold) for i in range(0, 12, 2))
+        assert (12 in fold) == (3 in fold)
+        assert (13 in fold) == (8 in fold)
+        assert 14 not in fold

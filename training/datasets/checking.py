@@ -10,7 +10,8 @@ import numpy as np
 
 from reelkind.core.taxonomy import CLASSES
 
-from ..data import SPLITS, Sample, work_groups
+from ..data import SPLITS, Sample
+from ..grouping import work_groups
 from .exclusions import Finding, Reason
 from .fingerprints import near_duplicates
 from .inspection import Inspection

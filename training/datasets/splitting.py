@@ -12,8 +12,9 @@ import numpy as np
 
 from reelkind.core.taxonomy import CLASSES
 
-from ..data import REQUIRED_COLUMNS, SPLITS, Sample, samples_of, work_groups
+from ..data import REQUIRED_COLUMNS, SPLITS, Sample, samples_of
 from ..errors import DataError, LeakError
+from ..grouping import work_groups
 from .exclusions import PAIRS, read_exclusions
 from .tables import Table, read_table, write_table
 
