@@ -27,6 +27,7 @@ from reelkind.training.evaluation.predictions import Predictions, load, save
 from reelkind.training.evaluation.shortcuts import make_copies, shortcut_summary
 from reelkind.training.evaluation.summary import baseline_rows, member_summary, pairwise, tta_summary
 from reelkind.training.grouping import origin_groups
+from reelkind.training.seen import seen_by
 
 from ._predicting import Answer, Member, answers
 from ._report import Progress
@@ -90,6 +91,7 @@ class Evaluation:
         cache = args.cache / "predictions"
         self.members = [Member(bundle.path(), decoder, cache, args.tta) for bundle in bundles]
         self.problems: dict[str, str] = {}
+        self.warnings: list[str] = []
 
     def report(self) -> dict[str, Any]:
         """Everything that was asked for, for JSON."""
@@ -113,9 +115,15 @@ class Evaluation:
             report["shortcuts"] = self._shortcuts(predictions, chosen)
         if args.contact_sheet:
             self._contact_sheet(report, chosen)
-        return {**report, "problems": self.problems}
+        return {**report, "warnings": sorted(set(self.warnings)), "problems": self.problems}
 
     def _predict(self, member: Member, samples: Sequence[Sample], what: str) -> Predictions:
+        if seen := seen_by(member.bundle, samples):
+            warning = (
+                f"{member.bundle.name} was trained on {len(seen)} of these {len(samples)} files: it looks too good"
+            )
+            print(f"reelkind: {warning}", file=sys.stderr)
+            self.warnings.append(warning)
         files = {self._name(each): each.path for each in samples}
         return self._predictions(member, samples, self._answers(member, files, what))
 

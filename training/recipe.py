@@ -36,6 +36,7 @@ from .frames import CLEAN
 from .grouping import origin_groups
 from .models import Backbone, TemporalHead
 from .provenance import describe_run
+from .seen import write_seen
 from .stage_store import StageStore
 from .stages import Trainer, TrainingSet, subcategory_labels
 from .tracking import MetricsLog
@@ -94,6 +95,7 @@ def run(config: Config, data: Path, out: Path, cache: Path, fresh: bool = False)
             about = describe_run(config, [*train, *val], device, seconds, resumed=bool(store.found))
             write_bundle(out, config, backbone, head, folds.temperature, metrics, train, val, about)
             predictions.save(held_out, out / HELD_OUT_NAME)
+            write_seen(out, train)
             log.close()
         distributed.barrier()
         store.clean()

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +29,10 @@ pytest.importorskip("torch", reason="part of the extra train")
 from reelkind.export.onnx_files import export_average
 from reelkind.export.reference import OnnxPipeline
 from reelkind.export.untrained import write_untrained_bundle
+from reelkind.training.data import read_samples
 from reelkind.training.evaluation import predictions
 from reelkind.training.evaluation.predictions import Predictions
+from reelkind.training.seen import write_seen
 
 Row = tuple[str, str, str, str]  # path, class, work, split
 VAL: list[Row] = [
@@ -262,3 +265,18 @@ def test_contradicting_options_are_wrong_usage(
 ) -> None:
     assert main(["evaluate", "bundles/lite", "--out", str(tmp_path / "r"), *arguments]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_bundle_measured_on_its_training_files_is_told(
+    twin: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, third = read_samples(data, ["clips"])[:3]
+    write_seen(twin, [first, third])
+    assert run(data, twin) == 0
+    assert "twin was trained on 2 of these 3 files" in capsys.readouterr().err
+    report = json.loads((data.parent / "report/report.json").read_text())
+    assert report["warnings"] == ["twin was trained on 2 of these 3 files: it looks too good"]
+    assert "2 of these 3 files" in (data.parent / "report/README.md").read_text()
+    write_seen(twin, [replace(second, path=second.path.with_name("other.mp4"), sha256="0" * 64)])
+    assert run(data, twin) == 0
+    assert "was trained on" not in capsys.readouterr().err

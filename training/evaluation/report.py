@@ -15,12 +15,13 @@ def render(report: Mapping[str, Any], pictures: Sequence[str] = ()) -> str:
 
     Args:
         report: ``what``, ``split``, ``members`` and, where measured, ``ensemble``, ``baselines``, ``comparisons``,
-            ``shortcuts``, ``problems``.
+            ``shortcuts``, ``warnings``, ``problems``.
         pictures: files beside the page, shown in the section of their member.
     """
     members = report["members"]
     lines = [f"# Evaluation of {', '.join(f'`{name}`' for name in members)}", "", report["what"], ""]
     lines += [*headlines(report), ""]
+    lines += [line for warning in report.get("warnings", ()) for line in (f"**{warning}.**", "")]
     for name, member in members.items():
         lines += [f"## `{name}`", "", *_pictures(name, pictures)]
         lines += [*member_lines(member), ""]
