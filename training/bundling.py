@@ -1,4 +1,4 @@
-"""Finished modules to a bundle on disk: FP16 weights, bundle.json and the card."""
+"""Finished modules to a bundle on disk: weights, bundle.json and the card."""
 
 from __future__ import annotations
 
@@ -7,12 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-import torch
-from torch import Tensor, nn
-
 from reelkind.core import bundle as bundles
-from reelkind.core.bundle import BACKBONE_WEIGHTS_NAME, HEAD_WEIGHTS_NAME, BackboneInfo, Bundle
+from reelkind.core.bundle import HEAD_WEIGHTS_NAME, BackboneInfo, Bundle
 from reelkind.core.taxonomy import CLASSES
 
 from .config import Config
@@ -21,28 +17,7 @@ from .evaluation.card import CARD_NAME, card
 from .grouping import work_groups
 from .models import Backbone, TemporalHead
 from .provenance import resolved_config
-
-MAX_FP32_ELEMENTS = 4096  # biases and statistics cost nothing in full precision, and matter most
-
-
-@torch.no_grad()
-def round_to_half(module: nn.Module) -> None:
-    """Round in place what the bundle stores as FP16, so that metrics measured from now on are those shipped."""
-    for tensor in module.state_dict().values():
-        if _is_stored_as_half(tensor):
-            tensor.copy_(tensor.half())
-
-
-def half_state(module: nn.Module) -> dict[str, Tensor]:
-    """State dict as stored: matrices and kernels FP16, small tensors as they are."""
-    return {
-        name: (tensor.half() if _is_stored_as_half(tensor) else tensor).contiguous().clone()
-        for name, tensor in module.state_dict().items()
-    }
-
-
-def _is_stored_as_half(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() and (tensor.ndim > 1 and tensor.numel() > MAX_FP32_ELEMENTS)
+from .storage import stored_state, write_backbone, write_state
 
 
 def write_bundle(
@@ -61,7 +36,7 @@ def write_bundle(
     Args:
         folder: the bundle's folder; created.
         config: the resolved configuration.
-        backbone: already rounded by `round_to_half`.
+        backbone: already rounded by `storage.round_as_stored`.
         head: likewise.
         temperature: logits are divided by it.
         metrics: what was measured; ``val`` and, unless skipped, ``cross_validation``.
@@ -73,13 +48,19 @@ def write_bundle(
         The bundle as read back.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for module, name in ((backbone, BACKBONE_WEIGHTS_NAME), (head, HEAD_WEIGHTS_NAME)):
-        (folder / name).write_bytes(safetensors.torch.save(half_state(module)))  # save_file() hides it from others
+    weights = write_backbone(folder, backbone, config.backbone.storage)
+    write_state(folder / HEAD_WEIGHTS_NAME, stored_state(head))
     settings = resolved_config(config)
     bundle = bundles.save(
         Bundle(
             name=config.name,
-            backbone=BackboneInfo(config.backbone.name, backbone.feature_dim, config.backbone.frame_size_px),
+            backbone=BackboneInfo(
+                config.backbone.name,
+                backbone.feature_dim,
+                config.backbone.frame_size_px,
+                config.backbone.storage,
+                weights,
+            ),
             head=head.config,
             num_frames=config.num_frames,
             temperature=temperature,

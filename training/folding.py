@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from .clip_vit import TokenBody
 from .errors import ConfigError
 from .models import Backbone
 from .pooling import PooledLevels, pool_levels
@@ -23,13 +24,18 @@ from .pooling import PooledLevels, pool_levels
 class Stem(Backbone):
     """Normalisation and the first blocks: uint8 RGB [N, 3, S, S] to float [N, C, h, w].
 
-    Without blocks it gives the frames back as they are, and the tail normalises.
+    A transformer's gives tokens [N, L, D], and features [N, D] where all its blocks are frozen. Without blocks it gives
+    the frames back as they are, and the tail normalises.
+
+    Attributes:
+        gives_features: whether nothing is left for the tail to do.
     """
 
     def __init__(self, backbone: Backbone, num_blocks: int) -> None:
         super().__init__(nn.Sequential(*copy.deepcopy(blocks_of(backbone)[:num_blocks])), feature_dim=0)
         _fold(self.body)
         _copy_normalisation(backbone, self)
+        self.gives_features = isinstance(backbone.body, TokenBody) and num_blocks == len(blocks_of(backbone))
         self.eval()
 
     def forward(self, frames: Tensor) -> Tensor:
@@ -38,6 +44,8 @@ class Stem(Backbone):
 
 class Tail(nn.Module):
     """The remaining blocks and average pooling: float [N, C, h, w], what the stem gave, to [N, D].
+
+    A transformer's last block gives [N, D] itself.
 
     Raises:
         ConfigError: if the backbone has fewer blocks, or a pooled level lies inside those of the stem.
@@ -54,6 +62,7 @@ class Tail(nn.Module):
                 module.__class__ = DepthwiseConv2d
         self.feature_dim = backbone.feature_dim
         self.first = num_blocks
+        self.pools = not isinstance(backbone.body, TokenBody)
         self.levels = backbone.body.levels if isinstance(backbone.body, PooledLevels) else ()
         if any(level < num_blocks - 1 for level in self.levels):
             raise ConfigError(f"level {min(self.levels)} lies inside the {num_blocks} frozen blocks, which are cached")
@@ -63,7 +72,11 @@ class Tail(nn.Module):
             _copy_normalisation(backbone, self.entry)
 
     def forward(self, activations: Tensor) -> Tensor:
-        return pool_levels(self.entry(activations), self.blocks, self.levels, self.first).float()
+        x = self.entry(activations)
+        if not self.pools:
+            features: Tensor = self.blocks(x)
+            return features.float()
+        return pool_levels(x, self.blocks, self.levels, self.first).float()
 
     def train(self, mode: bool = True) -> Tail:
         """Train the weights, but never the statistics of batch norms that could not be folded."""
@@ -104,7 +117,10 @@ class DepthwiseConv2d(nn.Conv2d):
 
 
 def blocks_of(backbone: Backbone) -> list[nn.Module]:
-    """The blocks in order, without pooling and classifier: entries of ``features``, or a ResNet's bottlenecks."""
+    """The blocks in order, without pooling and classifier: entries of ``features``, or a ResNet's bottlenecks.
+
+    A transformer's are the embedding, the blocks proper, and the last norm with the choice of the class token.
+    """
     body: Any = backbone.body
     if hasattr(body, "features"):
         return list(body.features)

@@ -53,14 +53,14 @@ class FrameReader:
             VideoError: if a file cannot be read.
         """
         if not self.num_workers:
-            yield from (self.read_one(i, sample, numbers) for i, sample in enumerate(samples))
+            yield from (self.read_one(sample, numbers) for sample in samples)
             return
         context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
         with ProcessPoolExecutor(self.num_workers, mp_context=context) as pool:
             waiting: deque[Future[Frames]] = deque()
             try:
-                for i, sample in enumerate(samples):
-                    waiting.append(pool.submit(self.read_one, i, sample, numbers))
+                for sample in samples:
+                    waiting.append(pool.submit(self.read_one, sample, numbers))
                     if len(waiting) >= self.num_workers * FILES_AHEAD:
                         yield waiting.popleft().result()
                 while waiting:
@@ -68,8 +68,8 @@ class FrameReader:
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def read_one(self, index: int, sample: Sample, numbers: Sequence[int]) -> Frames:
-        """Variants of the sample at a place in the training set, which is part of the seed."""
+    def read_one(self, sample: Sample, numbers: Sequence[int]) -> Frames:
+        """Variants of a sample; what the file holds is part of the seed, its name and its place in a list are not."""
         result: Frames = []
         source = None
         for number in numbers:
@@ -80,6 +80,6 @@ class FrameReader:
             if source is None:
                 available = 1 if sample.is_still else self.num_frames
                 source = read_clip(sample.path, num_frames=available, size_px=self.augment.source_size_px).frames
-            rng = np.random.default_rng([self.seed, number, index])
+            rng = np.random.default_rng([self.seed, number, int(sample.content_hash[:16], 16)])
             result.append((number, augment_clip(source, count, self.size_px, rng)))
         return result

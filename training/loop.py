@@ -15,7 +15,7 @@ from reelkind.core.taxonomy import NUM_CLASSES, subcategories
 from .checkpointing import Checkpoint
 from .config import FinetuneConfig, HeadTrainConfig
 from .devices import CPU, autocast
-from .features import Activations
+from .features import Activations, as_inputs
 from .folding import Tail
 from .losses import focal_loss, mix, smooth_targets
 from .models import HeadConfig, TemporalHead
@@ -93,12 +93,12 @@ def finetune(
     def draw() -> tuple[Tensor, Tensor]:
         chosen = rng.choice(len(labels), config.batch_size, p=weights)
         frames = np.stack([_random_frame(variants, i, rng) for i in chosen])
-        inputs = torch.from_numpy(frames).float().permute(0, 3, 1, 2)
+        inputs = as_inputs(frames)
         targets = smooth_targets(torch.from_numpy(labels[chosen]), NUM_CLASSES, config.label_smoothing)
         if config.mixup and rng.random() < config.mixup_probability:
             order = torch.from_numpy(rng.permutation(config.batch_size))
             inputs, targets = mix((inputs, targets), rng.beta(config.mixup, config.mixup), order)
-        return inputs.contiguous(memory_format=torch.channels_last), targets
+        return inputs, targets
 
     model.standardise(torch.cat([draw()[0] for _ in range(STANDARDISING_BATCHES)]).to(device))
 

@@ -17,9 +17,9 @@ from reelkind.core import bundle as bundles
 from reelkind.core.bundle import HELD_OUT_NAME, Bundle
 from reelkind.core.video import read_clip
 
-from . import distributed
-from .backbones import build_backbone
-from .bundling import round_to_half, write_bundle
+from . import distributed, quantising
+from .backbones import HUB, WHEEL, build_backbone
+from .bundling import write_bundle
 from .collapse import final_collapses, note_collapse
 from .config import Config
 from .cross_validation import cross_validate, predictions_of
@@ -39,6 +39,7 @@ from .provenance import describe_run
 from .seen import write_seen
 from .stage_store import StageStore
 from .stages import Trainer, TrainingSet, subcategory_labels
+from .storage import round_as_stored
 from .tracking import MetricsLog
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,9 @@ def run(config: Config, data: Path, out: Path, cache: Path, fresh: bool = False)
         wanted = config.data
         train, val = split_samples(read_samples(data, wanted.sources, wanted.optional, wanted.readings))
         logger.info("%d training and %d validation samples", len(train), len(val))
-        backbone = build_backbone(config.backbone.name, _weights(config, data))
+        backbone = build_backbone(config.backbone.name, _weights(config, data), config.backbone.frame_size_px)
+        if config.backbone.storage == "int8":
+            quantising.prepare(backbone, config.backbone.frame_size_px)
         tail = Tail(backbone, config.backbone.frozen_blocks)
         log, store = _open_log(out), StageStore(cache, config.checkpoint_steps, fresh)
         with _timed(seconds, "activations"):
@@ -80,8 +83,8 @@ def run(config: Config, data: Path, out: Path, cache: Path, fresh: bool = False)
         tail, head = trainer.fit(tail, np.arange(len(train)), log.labelled(run="all"))
         if distributed.is_main():
             tail.write_to(backbone, config.backbone.frozen_blocks)
-            round_to_half(backbone)
-            round_to_half(head)
+            round_as_stored(backbone, config.backbone.storage)
+            round_as_stored(head)
             with _timed(seconds, "validation"):
                 said, measured = _measure(config, backbone, head, val, folds.temperature, log)
             seconds |= {**_training_seconds(log.lines), "this run": time.monotonic() - started}
@@ -132,7 +135,7 @@ def _training_set(
 
 def _weights(config: Config, data: Path) -> str | Path | None:
     name = config.backbone.weights
-    if name in ("", "hub"):
+    if name in ("", HUB, WHEEL):
         return name or None
     path = Path(name)
     path = path if path.is_absolute() else data / path

@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
 
 from reelkind.core.bundle import HEAD_WEIGHTS_NAME, MANIFEST_NAME
 from reelkind.core.clips import segment_middles
 from reelkind.core.taxonomy import CLASSES
 
-from ..bundling import half_state, round_to_half
 from ..errors import DataError
 from ..evaluation.card import CARD_NAME
 from ..evaluation.metrics import (
@@ -33,6 +31,7 @@ from ..evaluation.metrics import (
 from ..features import Activations
 from ..loop import train_head
 from ..models import TemporalHead
+from ..storage import round_as_stored, stored_state, write_state
 from ..tracking import MetricsLog
 from .feature_sets import FeatureSet, read_feature_sets
 from .track_card import LABEL, track_card
@@ -68,10 +67,10 @@ def run(config: FeaturesConfig, data: Path, out: Path) -> dict[str, Any]:
     log = MetricsLog(out / "metrics.jsonl")
     log.clear()
     head = _train(config, sets["train"], log)
-    round_to_half(head)
+    round_as_stored(head)
     text = json.dumps(_describe(config, sets, head), indent=2, ensure_ascii=False)
     description: dict[str, Any] = json.loads(text)
-    (out / HEAD_WEIGHTS_NAME).write_bytes(safetensors.torch.save(half_state(head)))
+    write_state(out / HEAD_WEIGHTS_NAME, stored_state(head))
     (out / DESCRIPTION_NAME).write_text(text + "\n", encoding="utf-8")
     (out / CARD_NAME).write_text(track_card(description, config.notes), encoding="utf-8")
     return description
