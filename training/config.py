@@ -60,6 +60,25 @@ class AugmentConfig:
     """Frames of a clip in the undamaged variant."""
     source_size_px: int = 320
     """Side of the decoded square that crops are taken from."""
+    source_frames: int = 0
+    """Frames of a clip that variants choose from; 0 for ``num_frames``."""
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """A larger backbone whose features the backbone learns while it is fine-tuned, beside the labels."""
+
+    weight: float = 0.0
+    """Of the error to the teacher's features, in units of their variance; 0 has no teacher."""
+    teacher: BackboneConfig = field(
+        default_factory=lambda: BackboneConfig(
+            name="clip_vit_b16", weights="hub", frame_size_px=224, frozen_blocks=14, storage="int8"
+        )
+    )
+
+    def __post_init__(self) -> None:
+        if self.weight < 0:
+            raise ConfigError(f"distill.weight must not be negative, got {self.weight}")
 
 
 @dataclass(frozen=True)
@@ -193,6 +212,7 @@ class Config:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
     head: HeadTrainConfig = field(default_factory=HeadTrainConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 

@@ -18,7 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from .clip_vit import TokenBody
 from .errors import ConfigError
 from .models import Backbone
-from .pooling import PooledLevels, pool_levels
+from .pooling import PooledLevels, StandardisedLinear, pool_levels
 
 
 class Stem(Backbone):
@@ -66,17 +66,23 @@ class Tail(nn.Module):
         self.levels = backbone.body.levels if isinstance(backbone.body, PooledLevels) else ()
         if any(level < num_blocks - 1 for level in self.levels):
             raise ConfigError(f"level {min(self.levels)} lies inside the {num_blocks} frozen blocks, which are cached")
+        projection = backbone.body.projection if isinstance(backbone.body, PooledLevels) else nn.Identity()
+        self.projection = (
+            StandardisedLinear(copy.deepcopy(projection)) if isinstance(projection, nn.Linear) else nn.Identity()
+        )
         self.entry: nn.Module = nn.Identity()
         if num_blocks == 0:
             self.entry = Backbone(nn.Identity(), feature_dim=0)  # which only normalises
             _copy_normalisation(backbone, self.entry)
 
     def forward(self, activations: Tensor) -> Tensor:
+        features: Tensor = self.projection(self.pool(activations).float())
+        return features
+
+    def pool(self, activations: Tensor) -> Tensor:
+        """What the projection, where there is one, is given: float [N, pooled features]."""
         x = self.entry(activations)
-        if not self.pools:
-            features: Tensor = self.blocks(x)
-            return features.float()
-        return pool_levels(x, self.blocks, self.levels, self.first).float()
+        return pool_levels(x, self.blocks, self.levels, self.first) if self.pools else self.blocks(x)
 
     def train(self, mode: bool = True) -> Tail:
         """Train the weights, but never the statistics of batch norms that could not be folded."""
@@ -100,6 +106,8 @@ class Tail(nn.Module):
             norm.running_var.fill_(1.0)
             norm.weight.fill_((1.0 + norm.eps) ** 0.5)
             norm.bias.copy_(folded.bias)
+        if isinstance(self.projection, StandardisedLinear):
+            self.projection.write_to(backbone.body.projection)  # type: ignore[arg-type]
         own = self.blocks.state_dict()
         for name, tensor in original.state_dict().items():
             if name in own and own[name].shape == tensor.shape:

@@ -29,7 +29,7 @@ class FrameReader:
     Attributes:
         augment: how variants are made.
         size_px: S.
-        num_frames: frames of a clip that variants choose from.
+        num_frames: frames of a clip that variants choose from, unless ``augment`` says another number.
         seed: of all variants.
         num_workers: processes that read; 0 reads here.
     """
@@ -78,7 +78,7 @@ class FrameReader:
                 result.append((number, read_clip(sample.path, num_frames=count, size_px=self.size_px).frames))
                 continue
             if source is None:
-                available = 1 if sample.is_still else self.num_frames
+                available = 1 if sample.is_still else self.augment.source_frames or self.num_frames
                 source = read_clip(sample.path, num_frames=available, size_px=self.augment.source_size_px).frames
             rng = np.random.default_rng([self.seed, number, int(sample.content_hash[:16], 16)])
             result.append((number, augment_clip(source, count, self.size_px, rng)))

@@ -15,6 +15,7 @@ from reelkind.core.taxonomy import NUM_CLASSES, subcategories
 from .checkpointing import Checkpoint
 from .config import FinetuneConfig, HeadTrainConfig
 from .devices import CPU, autocast
+from .distilling import Lessons, start_projection
 from .features import Activations, as_inputs
 from .folding import Tail
 from .losses import focal_loss, mix, smooth_targets
@@ -42,10 +43,10 @@ class FrameClassifier(nn.Module):
         nn.init.zeros_(self.classifier.weight)
         nn.init.zeros_(self.classifier.bias)
 
-    def forward(self, activations: Tensor) -> Tensor:
-        """Activations float [N, C, h, w] to logits float32 [N, K]."""
-        logits: Tensor = self.classifier(self.dropout((self.tail(activations) - self.mean) / self.std))
-        return logits
+    def forward(self, activations: Tensor) -> tuple[Tensor, Tensor]:
+        """Activations float [N, C, h, w] to logits float32 [N, K] and features float32 [N, D]."""
+        features = self.tail(activations)
+        return self.classifier(self.dropout((features - self.mean) / self.std)), features
 
     @torch.no_grad()
     def standardise(self, activations: Tensor) -> None:
@@ -65,6 +66,8 @@ def finetune(
     log: MetricsLog | None = None,
     checkpoint: Checkpoint | None = None,
     device: torch.device = CPU,
+    lessons: Lessons | None = None,
+    lesson_weight: float = 0.0,
 ) -> FrameClassifier:
     """Train a copy of ``tail`` on single frames.
 
@@ -78,35 +81,52 @@ def finetune(
         log: gets a line every 25 steps.
         checkpoint: where an interrupted training goes on.
         device: where it trains.
+        lessons: what a teacher says of every frame of every sample, whatever the variant; None without one.
+        lesson_weight: of the error to them.
 
     Returns:
         The moving average of the weights, in evaluation mode, on the CPU.
+
+    Raises:
+        ConfigError: if there are lessons and the tail has no projection.
     """
     rng = _seed_everything(seed)
-    model = FrameClassifier(copy.deepcopy(tail), config.dropout)
+    tail = copy.deepcopy(tail)
+    if lessons:
+        start_projection(tail, variants, lessons, rng)
+    model = FrameClassifier(tail, config.dropout)
     model = model.to(device).to(memory_format=torch.channels_last)
     groups = _finetune_groups(model, config)
     tail_groups = groups[:-1]
     start = [[parameter.detach().clone() for parameter in group["params"]] for group in tail_groups]
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
 
-    def draw() -> tuple[Tensor, Tensor]:
+    def draw() -> tuple[Tensor, ...]:
         chosen = rng.choice(len(labels), config.batch_size, p=weights)
-        frames = np.stack([_random_frame(variants, i, rng) for i in chosen])
-        inputs = as_inputs(frames)
-        targets = smooth_targets(torch.from_numpy(labels[chosen]), NUM_CLASSES, config.label_smoothing)
+        places = [_random_place(variants, i, rng) for i in chosen]
+        frames = np.stack([variants[v].of(i)[j] for v, i, j in places])
+        batch: tuple[Tensor, ...] = (
+            as_inputs(frames),
+            smooth_targets(torch.from_numpy(labels[chosen]), NUM_CLASSES, config.label_smoothing),
+        )
+        if lessons:
+            wanted = np.stack([lessons.features.of(i)[j] for _, i, j in places])
+            batch = (*batch, torch.from_numpy(wanted).float())
         if config.mixup and rng.random() < config.mixup_probability:
             order = torch.from_numpy(rng.permutation(config.batch_size))
-            inputs, targets = mix((inputs, targets), rng.beta(config.mixup, config.mixup), order)
-        return inputs, targets
+            batch = mix(batch, rng.beta(config.mixup, config.mixup), order)
+        return batch
 
     model.standardise(torch.cat([draw()[0] for _ in range(STANDARDISING_BATCHES)]).to(device))
 
     def compute_loss(network: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        inputs, targets = batch
+        inputs, targets, *wanted = batch
         with autocast(device, config.precision):
-            logits = network(inputs)
-        return focal_loss(logits.float(), targets, config.focal_gamma), logits
+            logits, features = network(inputs)
+        loss = focal_loss(logits.float(), targets, config.focal_gamma)
+        if lessons:
+            loss = loss + lesson_weight * lessons.error(features.float(), wanted[0])
+        return loss, logits
 
     def pull_back() -> None:
         for group, origin in zip(optimizer.param_groups[:-1], start, strict=True):
@@ -129,9 +149,10 @@ def _finetune_groups(model: FrameClassifier, config: FinetuneConfig) -> list[dic
     """A group for each block of the tail, from the first on, then one for the classifier."""
     blocks = [list(block.parameters()) for block in model.tail.blocks]
     decays = [config.layer_decay**depth for depth in reversed(range(len(blocks)))]
+    blocks.append(list(model.tail.projection.parameters()))
     groups = [
         {"params": parameters, "weight_decay": 0.0, "rate": decay}
-        for parameters, decay in zip(blocks, decays, strict=True)
+        for parameters, decay in zip(blocks, [*decays, 1.0], strict=True)
         if parameters
     ]
     classifier = list(model.classifier.parameters())
@@ -236,10 +257,10 @@ def train_head(
     return head
 
 
-def _random_frame(variants: Sequence[Activations], sample: int, rng: np.random.Generator) -> np.ndarray:
-    frames = variants[int(rng.integers(len(variants)))].of(sample)
-    frame: np.ndarray = frames[rng.integers(len(frames))]
-    return frame
+def _random_place(variants: Sequence[Activations], sample: int, rng: np.random.Generator) -> tuple[int, int, int]:
+    """Number of a variant, the sample, and number of a frame of it."""
+    variant = int(rng.integers(len(variants)))
+    return variant, sample, int(rng.integers(len(variants[variant].of(sample))))
 
 
 def _random_sequence(

@@ -9,19 +9,70 @@ import torch
 from torch import Tensor, nn
 
 MIN_VARIANCE = 1e-5  # keeps the root's slope finite where a channel is constant
+STD_FLOOR = 1e-3  # of a pooled feature: what never varies is not blown up
 
 
 class PooledLevels(nn.Module):
-    """A convolutional body whose features are pooled from its end and from inner blocks."""
+    """A convolutional body whose features are pooled from its end and from inner blocks.
 
-    def __init__(self, features: nn.Sequential, levels: tuple[int, ...]) -> None:
+    Attributes:
+        features: the blocks.
+        levels: which of them are pooled beside the last.
+        projection: what the pooled vector passes at the end; a linear map where a teacher was listened to.
+    """
+
+    def __init__(self, features: nn.Sequential, levels: tuple[int, ...], projection: nn.Module | None = None) -> None:
         super().__init__()
         self.features = features
         self.levels = levels
+        self.projection = projection or nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised float [N, 3, S, S] to float [N, D]."""
-        return pool_levels(x, self.features, self.levels)
+        features: Tensor = self.projection(pool_levels(x, self.features, self.levels))
+        return features
+
+
+class StandardisedLinear(nn.Module):
+    """A linear map of standardised inputs, so that all its weights are of one size while they are trained."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.linear = linear
+        self.register_buffer("mean", torch.zeros(linear.in_features))
+        self.register_buffer("std", torch.ones(linear.in_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Float [N, in] to float [N, out]."""
+        mapped: Tensor = self.linear((x - self.mean) / self.std)
+        return mapped
+
+    @torch.no_grad()
+    def fit(self, given: Tensor, wanted: Tensor, ridge: float) -> None:
+        """Become the ridge regression from one to the other.
+
+        Args:
+            given: float32 [N, in].
+            wanted: float32 [N, out].
+            ridge: what is added to the variances of the standardised inputs.
+        """
+        self.mean.copy_(given.mean(dim=0))
+        self.std.copy_(given.std(dim=0) + STD_FLOOR)
+        inputs, offset = ((given - self.mean) / self.std).double(), wanted.double().mean(dim=0)
+        covariance = inputs.T @ inputs / len(inputs) + ridge * torch.eye(inputs.shape[1], dtype=torch.float64)
+        weight = torch.linalg.solve(covariance, inputs.T @ (wanted.double() - offset) / len(inputs))
+        self.linear.weight.copy_(weight.T)
+        self.linear.bias.copy_(offset)
+
+    @torch.no_grad()
+    def write_to(self, linear: nn.Linear) -> None:
+        """Make a plain layer compute the same of inputs as they are."""
+        weight = self.linear.weight / self.std
+        linear.weight.copy_(weight)
+        linear.bias.copy_(self.linear.bias - weight @ self.mean)
 
 
 def pool_levels(x: Tensor, blocks: nn.Sequential, levels: tuple[int, ...], first: int = 0) -> Tensor:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,17 @@ from . import distributed, quantising
 from .backbones import HUB, WHEEL, build_backbone
 from .bundling import write_bundle
 from .collapse import final_collapses, note_collapse
-from .config import Config
+from .config import BackboneConfig, Config
 from .cross_validation import cross_validate, predictions_of
 from .data import Sample, read_samples, split_samples
 from .devices import resolve_device
-from .errors import DataError
+from .distilling import refuse_other_frames
+from .errors import ConfigError, DataError
 from .evaluation import predictions
 from .evaluation.metrics import bootstrap_intervals, calibration_error, score, softmax
 from .evaluation.predictions import Predictions
 from .evaluation.summary import headline
-from .features import ActivationStore
+from .features import Activations, ActivationStore
 from .folding import Stem, Tail
 from .frames import CLEAN
 from .grouping import origin_groups
@@ -71,13 +73,14 @@ def run(config: Config, data: Path, out: Path, cache: Path, fresh: bool = False)
         wanted = config.data
         train, val = split_samples(read_samples(data, wanted.sources, wanted.optional, wanted.readings))
         logger.info("%d training and %d validation samples", len(train), len(val))
-        backbone = build_backbone(config.backbone.name, _weights(config, data), config.backbone.frame_size_px)
-        if config.backbone.storage == "int8":
-            quantising.prepare(backbone, config.backbone.frame_size_px)
+        backbone = _pretrained(config.backbone, data)
         tail = Tail(backbone, config.backbone.frozen_blocks)
         log, store = _open_log(out), StageStore(cache, config.checkpoint_steps, fresh)
         with _timed(seconds, "activations"):
             training = _training_set(config, backbone, train, cache, device)
+            if config.distill.weight:
+                training = replace(training, lessons=_lessons(config, train, data, cache, device))
+                refuse_other_frames([training.clean, *training.variants], training.lessons, tail.feature_dim)
         trainer = Trainer(config, training, device, store)
         folds = cross_validate(trainer, tail, log)
         tail, head = trainer.fit(tail, np.arange(len(train)), log.labelled(run="all"))
@@ -133,8 +136,27 @@ def _training_set(
     return TrainingSet(train, clean, variants, store.digest(train))
 
 
-def _weights(config: Config, data: Path) -> str | Path | None:
-    name = config.backbone.weights
+def _lessons(config: Config, samples: Sequence[Sample], data: Path, cache: Path, device: torch.device) -> Activations:
+    """What the teacher says of the undamaged frames that every variant shows."""
+    settings = config.distill.teacher
+    teacher = _pretrained(settings, data)
+    stem = Stem(teacher, settings.frozen_blocks).to(device)
+    if not stem.gives_features:
+        raise ConfigError(f"distill.teacher.frozen_blocks = {settings.frozen_blocks} leaves the teacher unfinished")
+    store = ActivationStore(cache, stem, settings, config.augment, config.num_frames, config.seed, config.num_workers)
+    with distributed.main_first():
+        return store.clean(samples)
+
+
+def _pretrained(settings: BackboneConfig, data: Path) -> Backbone:
+    """The backbone that training starts from, its weights already rounded where they will be stored so."""
+    backbone = build_backbone(settings.name, _weights(settings.weights, data), settings.frame_size_px)
+    if settings.storage == "int8":
+        quantising.prepare(backbone, settings.frame_size_px)
+    return backbone
+
+
+def _weights(name: str, data: Path) -> str | Path | None:
     if name in ("", HUB, WHEEL):
         return name or None
     path = Path(name)

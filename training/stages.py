@@ -18,6 +18,7 @@ from reelkind.core.taxonomy import CLASSES, subcategories
 from . import distributed
 from .config import Config
 from .data import Sample, sampling_weights
+from .distilling import Lessons
 from .features import Activations, extract
 from .folding import Tail
 from .loop import finetune, train_head
@@ -38,12 +39,14 @@ class TrainingSet:
         clean: undamaged activations.
         variants: activations of damaged copies.
         digest: changes with anything the activations depend on.
+        lessons: a teacher's features of the frames; None without a teacher.
     """
 
     samples: Sequence[Sample]
     clean: Activations
     variants: Sequence[Activations]
     digest: str
+    lessons: Activations | None = None
 
     @property
     def labels(self) -> np.ndarray:
@@ -96,14 +99,15 @@ class Trainer:
         return tail.cpu(), head
 
     def _finetuned(self, tail: Tail, chosen: np.ndarray, weights: np.ndarray, log: MetricsLog) -> dict[str, Tensor]:
-        config, variants = self.config, (self.training.clean, *self.training.variants)
-        settings = [asdict(config.finetune), config.backbone.frozen_blocks, tail.levels, len(variants)]
+        config = self.config
+        num_variants = 1 + len(self.training.variants)
+        settings = [asdict(config.finetune), config.backbone.frozen_blocks, tail.levels, num_variants]
+        if config.distill.weight:
+            settings.append(asdict(config.distill))
         name = f"tail_{self._key(chosen, weights, tail, settings)}"
         done, first_line = self.store.find(name, log), len(log.lines)
         if done is None:
-            views = [variant.select(chosen) for variant in variants]
-            labels = self.training.labels[chosen]
-            soup = [self._soup_member(tail, views, labels, weights, number, name, log) for number in self._soup_numbers]
+            soup = [self._soup_member(tail, chosen, weights, number, name, log) for number in self._soup_numbers]
             done = {"state": average_weights(soup).state_dict()}
             self.store.keep(name, log.lines[first_line:], **done)
         state: dict[str, Tensor] = done["state"]
@@ -116,21 +120,31 @@ class Trainer:
     def _soup_member(
         self,
         tail: Tail,
-        views: Sequence[Activations],
-        labels: np.ndarray,
+        chosen: np.ndarray,
         weights: np.ndarray,
         number: int,
         soup_name: str,
         log: MetricsLog,
     ) -> Tail:
-        config, name = self.config.finetune, f"{soup_name}_{number}"
+        config, training, name = self.config.finetune, self.training, f"{soup_name}_{number}"
         log = log.labelled(soup=number) if config.num_soups > 1 else log
         member, first_line = copy.deepcopy(tail), len(log.lines)
         if done := self.store.find(name, log):
             member.load_state_dict(done["state"])
             return member
-        seed, checkpoint = self.config.seed + number, self.store.checkpoint(name)
-        member = finetune(tail, views, labels, weights, config, seed, log, checkpoint, self.device).tail
+        member = finetune(
+            tail,
+            [variant.select(chosen) for variant in (training.clean, *training.variants)],
+            training.labels[chosen],
+            weights,
+            config,
+            self.config.seed + number,
+            log,
+            self.store.checkpoint(name),
+            self.device,
+            Lessons.of(training.lessons.select(chosen)) if training.lessons else None,
+            self.config.distill.weight,
+        ).tail
         self.store.keep(name, log.lines[first_line:], state=member.state_dict())
         return member
 

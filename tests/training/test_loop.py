@@ -80,7 +80,7 @@ def test_finetuning_fits_and_leaves_the_start_alone() -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in tail.state_dict().items())
     inputs = torch.from_numpy(values).float().permute(0, 3, 1, 2)
     with torch.no_grad():
-        assert (model(inputs).argmax(dim=1).numpy() == labels).mean() > 0.9
+        assert (model(inputs)[0].argmax(dim=1).numpy() == labels).mean() > 0.9
     features = extract(model.tail, activations, batch_size=7, precision="float32")
     with torch.no_grad():
         np.testing.assert_allclose(features.values, model.tail(inputs).numpy(), rtol=1e-2, atol=1e-2)
