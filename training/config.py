@@ -221,8 +221,8 @@ class Config:
             raise ConfigError(f"name {self.name!r} must be letters, digits and '_' (it names models on the server)")
         if self.name in RESERVED_NAMES:
             raise ConfigError(f"name {self.name!r} is taken: models of every deployment are named with it")
-        if self.augment.num_variants < 1:
-            raise ConfigError(f"augment.num_variants must be 1 or more, got {self.augment.num_variants}")
+        if self.augment.num_variants < 0:
+            raise ConfigError(f"augment.num_variants must not be negative, got {self.augment.num_variants}")
         if self.num_frames < 1 or self.head.num_frames < 1:
             raise ConfigError("num_frames and head.num_frames must be 1 or more")
         if self.num_workers < 0:
