@@ -79,8 +79,9 @@ def run(config: Config, data: Path, out: Path, cache: Path, fresh: bool = False)
         with _timed(seconds, "activations"):
             training = _training_set(config, backbone, train, cache, device)
             if config.distill.weight:
-                training = replace(training, lessons=_lessons(config, train, data, cache, device))
-                refuse_other_frames([training.clean, *training.variants], training.lessons, tail.feature_dim)
+                lessons = _lessons(config, train, data, cache, device)
+                refuse_other_frames([training.clean, *training.variants], lessons, tail.feature_dim)
+                training = replace(training, lessons=lessons)
         trainer = Trainer(config, training, device, store)
         folds = cross_validate(trainer, tail, log)
         tail, head = trainer.fit(tail, np.arange(len(train)), log.labelled(run="all"))
