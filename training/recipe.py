@@ -22,7 +22,7 @@ from . import distributed, quantising
 from .backbones import HUB, WHEEL, build_backbone
 from .bundling import write_bundle
 from .collapse import final_collapses, note_collapse
-from .config import BackboneConfig, Config
+from .config import BackboneConfig, Config, DataConfig
 from .cross_validation import cross_validate, predictions_of
 from .data import Sample, read_samples, split_samples
 from .devices import resolve_device
@@ -70,8 +70,7 @@ def run(config: Config, data: Path, out: Path, cache: Path, fresh: bool = False)
     torch.set_num_threads(config.num_threads)
     device, started, seconds = resolve_device(config.device), time.monotonic(), dict[str, float]()
     with distributed.process_group(device):
-        wanted = config.data
-        train, val = split_samples(read_samples(data, wanted.sources, wanted.optional, wanted.readings))
+        train, val = split_samples(chosen_samples(config.data, data))
         logger.info("%d training and %d validation samples", len(train), len(val))
         backbone = _pretrained(config.backbone, data)
         tail = Tail(backbone, config.backbone.frozen_blocks)
@@ -123,6 +122,19 @@ def _open_log(out: Path) -> MetricsLog:
     log = MetricsLog(out / METRICS_NAME, out / TENSORBOARD_FOLDER)
     log.clear()
     return log
+
+
+def chosen_samples(wanted: DataConfig, data: Path) -> list[Sample]:
+    """Every sample that a configuration asks for, of all splits.
+
+    Raises:
+        DataError: if a manifest or the second reading is missing or malformed.
+    """
+    samples = read_samples(data, wanted.sources, wanted.optional, wanted.readings)
+    if wanted.stills == "all":
+        return samples
+    pairs = zip(samples, subcategory_labels(samples) >= 0, strict=True)
+    return [sample for sample, is_known in pairs if is_known or not sample.is_still]
 
 
 def _training_set(

@@ -154,3 +154,11 @@ def test_missing_data_and_weights_are_named(data: Path, tmp_path: Path) -> None:
     config = parse_config({**SETTINGS, "backbone": {"weights": "none.safetensors"}})
     with pytest.raises(DataError, match="no starting weights"):
         recipe.run(config, data, tmp_path / "out", tmp_path / "cache")
+
+
+def test_stills_without_a_subcategory_can_be_left_out(data: Path) -> None:
+    wanted = parse_config(SETTINGS).data
+    every = recipe.chosen_samples(wanted, data)
+    known = recipe.chosen_samples(dataclasses.replace(wanted, stills="with_subcategory"), data)
+    assert [sample for sample in every if not sample.is_still] == known  # this data set's stills have none
+    assert len(every) > len(known)
