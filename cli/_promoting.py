@@ -142,7 +142,7 @@ class ClipCheck:
 def _require_sound(what: str, old: Tensors, new: Tensors) -> None:
     import numpy as np
 
-    for name in ("probabilities", "attention", "embedding"):
+    for name in ("probabilities", "attention", "embedding", *({"subcategories"} & old.keys())):
         if new[name].shape != old[name].shape or not np.isfinite(new[name]).all():
             raise ServingError(f"not promoted, the server answers as before: {what} gives no sound {name}")
     if np.abs(new["probabilities"].sum(axis=1) - 1).max() > _SUM_ERROR:

@@ -9,7 +9,7 @@ import shutil
 import sys
 from typing import Any, Protocol
 
-from reelkind.client import Failure, Prediction, ServerInfo
+from reelkind.client import Failure, Prediction, Segment, ServerInfo
 from reelkind.core.taxonomy import CLASSES
 
 from ._inputs import Input
@@ -20,7 +20,10 @@ Answer = Prediction | Failure
 BAR_CELLS = 10
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 UNTRAINED = " (untrained)"
+_FINER = "SUBCATEGORY"
 UNSURE = "?"  # in the place of a label
+_KEYS = ("path", "label", "confidence", "reason", "scores", "subcategory", "subcategory_confidence", "subcategories")
+_KEYS += ("error", "timings_ms", "model", "from_cache")
 _TIMINGS = ("decode_ms", "infer_ms", "total_ms")
 _MAX_PATH_SHARE = 0.5  # of the terminal's width
 
@@ -36,7 +39,7 @@ class Report(Protocol):
 def make(args: argparse.Namespace, inputs: Any, info: ServerInfo) -> Report:
     """The report asked for."""
     if args.jsonl:
-        return JsonLines(attention=args.attention, embedding=args.embedding)
+        return JsonLines(attention=args.attention, embedding=args.embedding, all_subcategories=args.subcategories)
     if args.csv:
         return Csv()
     return Table(inputs if isinstance(inputs, list) else None, args.top_k, info)
@@ -45,13 +48,12 @@ def make(args: argparse.Namespace, inputs: Any, info: ServerInfo) -> Report:
 class JsonLines:
     """One object a video; ``label`` is null where there is no answer (``error``) or no certain one (``reason``)."""
 
-    def __init__(self, *, attention: bool, embedding: bool) -> None:
-        self._long = {"attention": attention, "embedding": embedding}
+    def __init__(self, **long: bool) -> None:
+        self._long = long  # as ``Prediction.to_dict`` takes them
 
     def add(self, answer: Answer) -> None:
         if isinstance(answer, Failure):
-            keys = ("path", "label", "confidence", "reason", "scores", "error", "timings_ms", "model", "from_cache")
-            raw = dict.fromkeys(keys)
+            raw = dict.fromkeys(_KEYS)
             raw.update(path=answer.path, error=why_none(answer))
         else:
             raw = {**answer.to_dict(**self._long), "error": None}
@@ -62,7 +64,8 @@ class Csv:
     """A header, then one row a video."""
 
     def __init__(self) -> None:
-        columns = ["path", "label", "confidence", *CLASSES, "reason", "error", *_TIMINGS]
+        columns = ["path", "label", "confidence", *CLASSES, "subcategory", "subcategory_confidence", "reason", "error"]
+        columns += _TIMINGS
         columns += ["ensemble", "members", "untrained"]
         self._writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
         self._writer.writeheader()
@@ -76,6 +79,7 @@ class Csv:
                 "label": answer.label or "",
                 "confidence": f"{answer.confidence:.6f}",
                 **{name: f"{score:.6f}" for name, score in answer.scores.items()},
+                **subcategory_columns(answer),
                 "reason": answer.reason or "",
                 **{f"{name}_ms": f"{duration:.1f}" for name, duration in answer.timings_ms.items()},
                 "ensemble": answer.model.ensemble,
@@ -87,20 +91,25 @@ class Csv:
 
 
 class Table:
-    """Aligned columns: path, label, confidence as number and bar, times; with top-k the next classes after them."""
+    """Aligned columns: path, label, confidence as number and bar, times; with top-k the next classes after them.
+
+    A server that may name subcategories has a column for them behind the label.
+    """
 
     def __init__(self, inputs: list[Input] | None, top_k: int, info: ServerInfo) -> None:
         widest = int(shutil.get_terminal_size((100, 24)).columns * _MAX_PATH_SHARE)
         longest = widest if inputs is None else max((len(printable(item.path)) for item in inputs), default=0)
         self._width = min(widest, longest)
         self._label_width = max(map(len, info.classes)) + (0 if info.model.trained else len(UNTRAINED))
+        self._finer_width = max(map(len, (*(info.model.subcategories_learnt or ()), "")))
+        self._finer_width = max(self._finer_width, len(_FINER)) if self._finer_width else 0
         self._top_k = top_k
         self._begun = False
 
     def add(self, answer: Answer) -> None:
         if not self._begun:
             self._begun = True
-            self._line("VIDEO", "LABEL", f"{'CONFIDENCE':18}    DECODE     INFER")
+            self._line("VIDEO", "LABEL", f"{'CONFIDENCE':18}    DECODE     INFER", _FINER)
         if isinstance(answer, Failure):
             self._line(answer.path, "-", printable(why_none(answer)))
             return
@@ -110,13 +119,22 @@ class Table:
         others = "".join(f"  {name} {score:.1%}" for name, score in likeliest)
         others += f"  {answer.reason}" if answer.reason else ""
         others += "  from cache" if answer.from_cache else ""
-        self._line(answer.path or "", label, f"{answer.confidence:6.1%} {bar(answer.confidence)}  {times}{others}")
+        rest = f"{answer.confidence:6.1%} {bar(answer.confidence)}  {times}{others}"
+        self._line(answer.path or "", label, rest, answer.subcategory or "")
 
-    def _line(self, path: str, label: str, rest: str) -> None:
+    def _line(self, path: str, label: str, rest: str, subcategory: str = "") -> None:
         path = printable(path)
         if len(path) > self._width:
             path = "…" + path[len(path) - self._width + 1 :]  # the end says more than the beginning
-        print(f"{path:{self._width}}  {label:{self._label_width}}  {rest}", flush=True)
+        finer = f"{subcategory:{self._finer_width}}  " if self._finer_width else ""
+        print(f"{path:{self._width}}  {label:{self._label_width}}  {finer}{rest}", flush=True)
+
+
+def subcategory_columns(answer: Prediction | Segment) -> dict[str, str]:
+    """Cells of what is said of subcategories; empty where nothing is."""
+    if answer.subcategory is None:
+        return {"subcategory": "", "subcategory_confidence": ""}
+    return {"subcategory": answer.subcategory, "subcategory_confidence": f"{answer.subcategory_confidence:.6f}"}
 
 
 def warn_untrained(info: ServerInfo) -> None:

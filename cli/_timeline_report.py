@@ -15,7 +15,7 @@ from reelkind.client import Failure, Segment, Timeline, Window
 from reelkind.core.taxonomy import CLASSES
 
 from ._printing import Bar
-from ._report import UNSURE, UNTRAINED, bar, printable, why_none
+from ._report import UNSURE, UNTRAINED, bar, printable, subcategory_columns, why_none
 
 Event = Window | Segment | Timeline
 
@@ -68,14 +68,15 @@ class Csv:
     """
 
     def __init__(self) -> None:
-        columns = ["path", "event", "start_ms", "end_ms", "label", "confidence", *CLASSES, "mixed", "error"]
-        columns += ["ensemble", "members", "untrained"]
+        columns = ["path", "event", "start_ms", "end_ms", "label", "confidence", *CLASSES]
+        columns += ["subcategory", "subcategory_confidence", "mixed", "error", "ensemble", "members", "untrained"]
         self._writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
         self._writer.writeheader()
 
     def add(self, path: str, event: Event) -> None:
         if isinstance(event, Segment):
-            self._row(path, "segment", start_ms=event.start_ms, end_ms=event.end_ms, **_judgement(event))
+            times = {"start_ms": event.start_ms, "end_ms": event.end_ms}
+            self._row(path, "segment", **times, **_judgement(event), **subcategory_columns(event))
         elif isinstance(event, Timeline):
             self._row(
                 path,
@@ -120,7 +121,8 @@ class Table:
         for segment in found.segments:
             label = f"{GLYPHS.get(segment.label or '', NO_LABEL)} {segment.label or UNSURE}"
             times = f"{clock(segment.start_ms)} .. {clock(segment.end_ms)}"
-            yield f"  {times}  {label:11}  {segment.confidence:6.1%} {bar(segment.confidence)}".rstrip()
+            share = f"{segment.confidence:6.1%} {bar(segment.confidence)}"
+            yield f"  {times}  {label:11}  {share}  {segment.subcategory or ''}".rstrip()
         if found.error is not None:
             yield f"  {printable(found.error.reason)}"
         yield ""

@@ -45,6 +45,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--embedding", action="store_true", help="add the embedding, for search and clustering (--jsonl)"
     )
+    parser.add_argument(
+        "--subcategories", action="store_true", help="all 46 of them instead of the likeliest five (--jsonl)"
+    )
     _connecting.add_arguments(parser)
     _connecting.add_abstaining(parser)
     _connecting.add_decoding(parser)
@@ -62,8 +65,8 @@ def run(args: argparse.Namespace) -> int:
 
     from . import _inputs, _report
 
-    if (args.attention or args.embedding) and not args.jsonl:
-        raise UsageError("--attention and --embedding are for --jsonl")
+    if (args.attention or args.embedding or args.subcategories) and not args.jsonl:
+        raise UsageError("--attention, --embedding and --subcategories are for --jsonl")
     _printing.take_any_name()
     inputs = _inputs.expand(args.paths, sys.stdin)
     if inputs == []:

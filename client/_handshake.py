@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from reelkind.core import tensors
-from reelkind.core.taxonomy import CLASSES
+from reelkind.core.taxonomy import CLASSES, check_learnt
 from reelkind.core.tensors import TensorSpec
 
 from ._errors import ContractMismatch
@@ -14,6 +14,7 @@ from ._prediction import ModelInfo
 from ._transport import ModelConfig
 
 ANSWER_NAMES = (tensors.PROBABILITIES.name, tensors.ATTENTION.name, tensors.embedding(1).name)
+SUBCATEGORIES_NAME = tensors.SUBCATEGORIES.name  # of servers whose members all have them
 KINDS = ("classify", "features", "classify_features")
 
 _REQUIRED = (
@@ -56,7 +57,9 @@ class ServerInfo:
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the tensors the model gives."""
-        return tuple(self._features) if self.kind == "features" else ANSWER_NAMES
+        if self.kind == "features":
+            return tuple(self._features)
+        return ANSWER_NAMES if self.model.subcategories_learnt is None else (*ANSWER_NAMES, SUBCATEGORIES_NAME)
 
     @property
     def _features(self) -> dict[str, TensorSpec]:
@@ -103,6 +106,7 @@ def _info(config: ModelConfig, url: str) -> ServerInfo:
         views=_split(values["views"]),
         temporal_views=_split(values["temporal_views"]),
         weights=_split(values["weights"]),
+        subcategories_learnt=_learnt(config),
     )
     threshold = values.get("abstain_below")
     return ServerInfo(
@@ -116,6 +120,18 @@ def _info(config: ModelConfig, url: str) -> ServerInfo:
         abstain_below=float(threshold) if threshold else None,
         model=model,
     )
+
+
+def _learnt(config: ModelConfig) -> tuple[str, ...] | None:
+    """Subcategories that may be named; None of a model that gives none."""
+    if SUBCATEGORIES_NAME not in config.outputs:
+        return None
+    learnt = _split(config.parameters.get("subcategories_learnt", ""))
+    try:
+        check_learnt(learnt)
+    except ValueError as error:
+        raise ContractMismatch(f"model {config.name!r} of another release: {error}") from error
+    return learnt
 
 
 def _check_border(config: ModelConfig, info: ServerInfo, named: str) -> None:

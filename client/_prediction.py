@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from reelkind.core.errors import ReelkindError
 
+NUM_SUBCATEGORIES_SHOWN = 5
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -24,6 +26,7 @@ class ModelInfo:
         views: the ways each frame was looked at.
         temporal_views: the orders in which the frames were looked at.
         weights: SHA-256 of each member's weights.
+        subcategories_learnt: subcategories that may be named; None if it tells none.
     """
 
     ensemble: str
@@ -33,6 +36,7 @@ class ModelInfo:
     views: tuple[str, ...]
     temporal_views: tuple[str, ...]
     weights: tuple[str, ...]
+    subcategories_learnt: tuple[str, ...] | None = None
 
     @property
     def trained(self) -> bool:
@@ -67,6 +71,11 @@ class Prediction:
         timings_ms: ``decode``, ``infer`` and ``total``; ``infer`` includes the network and retries.
         model: which model answered.
         from_cache: whether the features had been computed before, so that only the head was asked.
+        subcategory: the likeliest subcategory of ``label`` among those the model has learnt; None if there is no label,
+            none of its class was learnt, or the server tells none.
+        subcategory_confidence: its probability; never above ``confidence``.
+        subcategories: subcategory -> probability, all 46 in the order of ``core.taxonomy.subcategories``; those of a
+            class sum to its score. None if the server tells none.
     """
 
     path: str | None
@@ -80,6 +89,9 @@ class Prediction:
     timings_ms: Mapping[str, float]
     model: ModelInfo
     from_cache: bool = False
+    subcategory: str | None = None
+    subcategory_confidence: float | None = None
+    subcategories: Mapping[str, float] | None = None
 
     def __repr__(self) -> str:
         members = ", ".join(name + " (untrained)" * (name in self.model.untrained) for name in self.model.members)
@@ -90,14 +102,28 @@ class Prediction:
         """The ``k`` likeliest classes and their probabilities, likeliest first."""
         return sorted(self.scores.items(), key=lambda item: -item[1])[:k]
 
-    def to_dict(self, *, attention: bool = True, embedding: bool = False) -> dict[str, Any]:
-        """For JSON; the arrays are long and may be left out."""
+    def top_subcategories(self, k: int) -> list[tuple[str, float]]:
+        """The ``k`` likeliest subcategories, of any class, that the model has learnt, likeliest first."""
+        learnt = self.model.subcategories_learnt or ()
+        found = [item for item in (self.subcategories or {}).items() if item[0] in learnt]
+        return sorted(found, key=lambda item: -item[1])[:k]
+
+    def to_dict(
+        self, *, attention: bool = True, embedding: bool = False, all_subcategories: bool = False
+    ) -> dict[str, Any]:
+        """For JSON; the arrays are long and may be left out, and of the subcategories all but the likeliest are."""
+        finer = self.subcategories
+        if finer is not None and not all_subcategories:
+            finer = dict(self.top_subcategories(NUM_SUBCATEGORIES_SHOWN))
         raw: dict[str, Any] = {
             "path": self.path,
             "label": self.label,
             "confidence": round(self.confidence, 6),
             "reason": self.reason,
             "scores": {name: round(score, 6) for name, score in self.scores.items()},
+            "subcategory": self.subcategory,
+            "subcategory_confidence": rounded(self.subcategory_confidence),
+            "subcategories": None if finer is None else {name: round(score, 6) for name, score in finer.items()},
             "timings_ms": {name: round(duration, 1) for name, duration in self.timings_ms.items()},
             "model": self.model.to_dict(),
             "from_cache": self.from_cache,
@@ -108,6 +134,11 @@ class Prediction:
         if embedding:
             raw["embedding"] = self.embedding.tolist()
         return raw
+
+
+def rounded(probability: float | None) -> float | None:
+    """A probability, if there is one, with the digits that JSON gets."""
+    return None if probability is None else round(probability, 6)
 
 
 @dataclass(frozen=True)

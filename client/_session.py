@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from reelkind.core import specs, tensors
 
-from . import _handshake, _wire
+from . import _wire
 from ._address import Tls
 from ._connection import Connection
 from ._errors import InvalidOption
@@ -97,7 +97,7 @@ class Session(Connection):
         """
         started = time.perf_counter()
         self.threshold(await self.info(model))  # what cannot be had is said before anything is sent
-        found = await self.request(model, inputs, _handshake.ANSWER_NAMES)
+        found = await self.request(model, inputs)
         info = await self.info(model)  # of those who have answered
         size = _wire.size_of(*next(iter(inputs.items())))
         answer = _wire.read_answer(found, size, info)

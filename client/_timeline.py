@@ -13,9 +13,11 @@ import numpy.typing as npt
 
 from reelkind.core.errors import VideoError
 from reelkind.core.segments import Segmenter, Span
+from reelkind.core.subcategories import likeliest
 from reelkind.core.timeline import FilledWindow, vote
 
-from ._prediction import ModelInfo, Prediction
+from ._prediction import ModelInfo, Prediction, rounded
+from ._subcategories import StretchMeans
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +54,9 @@ class Segment:
         label: the class; None if none is likely enough for the threshold asked for.
         confidence: mean probability of the label; without one, of the likeliest class.
         scores: class -> mean probability.
+        subcategory: the likeliest of the label that the model has learnt, by the mean over the segment; None if there
+            is no label, none of its class was learnt, or the server tells none.
+        subcategory_confidence: its mean probability.
     """
 
     start_ms: int
@@ -59,10 +64,17 @@ class Segment:
     label: str | None
     confidence: float
     scores: Mapping[str, float]
+    subcategory: str | None = None
+    subcategory_confidence: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {**_stretch(self), "scores": _rounded(self.scores)}
+        return {
+            **_stretch(self),
+            "scores": _rounded(self.scores),
+            "subcategory": self.subcategory,
+            "subcategory_confidence": rounded(self.subcategory_confidence),
+        }
 
 
 @dataclass(frozen=True)
@@ -155,6 +167,7 @@ class Assembly:
         self._segments: list[Segment] = []
         self._spans: list[Span] = []
         self._model: ModelInfo | None = None
+        self._finer = StretchMeans()
 
     def ends_at(self, num_frames: int, end_ms: int) -> None:
         """Say where the video ends as soon as that is known: the last frame may stand for less time than others."""
@@ -174,6 +187,8 @@ class Assembly:
         self._windows.append(window)
         yield window
         scores = np.fromiter(answer.scores.values(), np.float32)
+        if answer.subcategories is not None:
+            self._finer.add(filled.start, filled.stop, np.fromiter(answer.subcategories.values(), np.float32))
         yield from self._segments_of(self._segmenter.add(filled.start, filled.stop, scores))
 
     def finish(self, total_ms: float, error: VideoError | None) -> Iterator[Segment | Timeline]:
@@ -200,19 +215,24 @@ class Assembly:
         )
 
     def _segments_of(self, spans: list[Span]) -> list[Segment]:
-        found = [
-            Segment(
-                self._to_ms(span.start),
-                self._to_ms(span.stop),
-                self._name(span.label),
-                float(span.scores.max() if span.label is None else span.scores[span.label]),
-                self._by_class(span.scores),
-            )
-            for span in spans
-        ]
+        found = [self._segment(span) for span in spans]
         self._spans += spans
         self._segments += found
         return found
+
+    def _segment(self, span: Span) -> Segment:
+        label, finer = self._name(span.label), self._finer.take(span.start, span.stop)
+        learnt = () if self._model is None else self._model.subcategories_learnt or ()
+        named = None if label is None or finer is None else likeliest(finer, label, learnt)
+        return Segment(
+            self._to_ms(span.start),
+            self._to_ms(span.stop),
+            label,
+            float(span.scores.max() if span.label is None else span.scores[span.label]),
+            self._by_class(span.scores),
+            subcategory=None if named is None else named[0],
+            subcategory_confidence=None if named is None else named[1],
+        )
 
     def _to_ms(self, frame: int) -> int:
         if self._end is not None and frame >= self._end[0]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from reelkind.core import specs, tensors
+from reelkind.core.subcategories import likeliest
+from reelkind.core.taxonomy import subcategory_names
 
 from ._errors import ContractMismatch, RequestRejected, RequestTooLarge, ServerFailed
-from ._handshake import ANSWER_NAMES, ServerInfo
+from ._handshake import ANSWER_NAMES, SUBCATEGORIES_NAME, ServerInfo
 from ._prediction import Prediction
 from ._transport import Array
 
@@ -93,11 +96,12 @@ def check_times(times_ms: npt.ArrayLike | None, num_frames: int) -> npt.NDArray[
 
 @dataclass(frozen=True)
 class Answer:
-    """Parsed response: probabilities [B, K], attention [B, T], embedding [B, E], all float32."""
+    """Parsed response: probabilities [B, K], attention [B, T], embedding [B, E], subcategories [B, 46], all float32."""
 
     probabilities: npt.NDArray[np.float32]
     attention: npt.NDArray[np.float32]
     embedding: npt.NDArray[np.float32]
+    subcategories: npt.NDArray[np.float32] | None = None
 
 
 def read_answer(found: Mapping[str, Any], size: tuple[int, int], info: ServerInfo) -> Answer:
@@ -108,20 +112,23 @@ def read_answer(found: Mapping[str, Any], size: tuple[int, int], info: ServerInf
         ServerFailed: if they are not numbers.
     """
     probabilities, attention, embedding = (found[name] for name in ANSWER_NAMES)
+    finer = None if info.model.subcategories_learnt is None else found.get(SUBCATEGORIES_NAME)
+    told = (probabilities, attention, embedding) if finer is None else (probabilities, attention, embedding, finer)
     num_videos, num_frames = size
     fits = (
         probabilities.shape == (num_videos, len(info.classes))
         and attention.shape == (num_videos, num_frames)
         and embedding.ndim == 2
         and len(embedding) == num_videos
-        and all(array.dtype == np.float32 for array in (probabilities, attention, embedding))
+        and (finer is None or finer.shape == (num_videos, len(subcategory_names())))
+        and all(array.dtype == np.float32 for array in told)
     )
     if not fits:
         shapes = ", ".join(f"{name} {array.dtype}{list(array.shape)}" for name, array in found.items())
         raise ContractMismatch(f"{info.url} answered {shapes} for {num_videos} videos of {num_frames} frames")
-    if not np.isfinite(probabilities).all():
+    if not np.isfinite(probabilities).all() or not (finer is None or np.isfinite(finer).all()):
         raise ServerFailed(f"the server at {info.url} answered with probabilities that are not numbers")
-    return Answer(probabilities, attention, embedding)
+    return Answer(probabilities, attention, embedding, finer)
 
 
 @dataclass(frozen=True)
@@ -164,13 +171,18 @@ class About:
 def predictions(answer: Answer, info: ServerInfo, threshold: Threshold | None, about: About) -> Sequence[Prediction]:
     """One prediction a video of the batch; ``about`` holds for all of them."""
     found = []
-    for row, attention, embedding in zip(answer.probabilities, answer.attention, answer.embedding, strict=True):
+    finer: Iterable[npt.NDArray[np.float32] | None] = repeat(None, len(answer.probabilities))
+    if answer.subcategories is not None:
+        finer = answer.subcategories
+    rows = zip(answer.probabilities, answer.attention, answer.embedding, finer, strict=True)
+    for row, attention, embedding, subcategories in rows:
         confidence = float(np.max(row))
         reason = threshold.reason(confidence) if threshold else None
+        label = info.classes[int(np.argmax(row))] if reason is None else None
         found.append(
             Prediction(
                 path=about.path,
-                label=info.classes[int(np.argmax(row))] if reason is None else None,
+                label=label,
                 confidence=confidence,
                 reason=reason,
                 scores={name: float(score) for name, score in zip(info.classes, row, strict=True)},
@@ -179,6 +191,19 @@ def predictions(answer: Answer, info: ServerInfo, threshold: Threshold | None, a
                 embedding=embedding,
                 timings_ms=about.timings_ms,
                 model=info.model,
+                **_finer(subcategories, label, info.model.subcategories_learnt or ()),
             )
         )
     return found
+
+
+def _finer(probabilities: npt.NDArray[np.float32] | None, label: str | None, learnt: Sequence[str]) -> dict[str, Any]:
+    """What a prediction says of subcategories."""
+    if probabilities is None:
+        return {}
+    named = None if label is None else likeliest(probabilities, label, learnt)
+    return {
+        "subcategory": named and named[0],
+        "subcategory_confidence": named and named[1],
+        "subcategories": dict(zip(subcategory_names(), probabilities.tolist(), strict=True)),
+    }

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ReelkindError
-from .taxonomy import CLASSES
+from .taxonomy import CLASSES, NUM_SUBCATEGORIES, check_learnt
 from .whole_files import write_whole
 
 FORMAT_VERSION = 1
@@ -100,6 +101,9 @@ class Bundle:
         name: the member's name, e.g. ``"lite"``; part of model names on the server.
         num_frames: T the bundle was trained and measured with.
         temperature: logits are divided by it before the softmax (arXiv:1706.04599).
+        subcategories_learnt: names of the taxonomy's subcategories that there was enough material to learn; no other
+            one is ever named. Empty where the head has no output for them.
+        subcategory_temperature: as ``temperature``, of the logits of the subcategories.
         trained: False for seeded random weights, which serve structure and latency tests only.
         metrics: what was measured, with intervals.
         provenance: data, split, starting weights, licences.
@@ -114,6 +118,8 @@ class Bundle:
     temperature: float = 1.0
     classes: tuple[str, ...] = CLASSES
     trained: bool = True
+    subcategories_learnt: tuple[str, ...] = ()
+    subcategory_temperature: float = 1.0
     metrics: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -131,6 +137,29 @@ class Bundle:
             raise ValueError(f"bundle name {self.name!r} must be letters, digits and '_' (it names models)")
         if self.name in RESERVED_NAMES:
             raise ValueError(f"bundle name {self.name!r} is taken: models of every deployment are named with it")
+        self._check_subcategories()
+
+    def _check_subcategories(self) -> None:
+        if self.head.num_subcategories not in (0, NUM_SUBCATEGORIES):
+            raise ValueError(
+                f"bundle {self.name!r} has {self.head.num_subcategories} subcategories, this release knows "
+                f"{NUM_SUBCATEGORIES}"
+            )
+        try:
+            check_learnt(self.subcategories_learnt)
+        except ValueError as error:
+            raise ValueError(f"bundle {self.name!r}, subcategories_learnt: {error}") from None
+        if self.subcategories_learnt and not self.has_subcategories:
+            raise ValueError(f"bundle {self.name!r} has learnt subcategories, but its head has no output for them")
+        if not 0 < self.subcategory_temperature < math.inf:
+            raise ValueError(
+                f"bundle {self.name!r}: subcategory_temperature must be above 0, got {self.subcategory_temperature}"
+            )
+
+    @property
+    def has_subcategories(self) -> bool:
+        """Whether the head has the second output."""
+        return self.head.num_subcategories > 0
 
     @property
     def embedding_dim(self) -> int:
@@ -176,6 +205,7 @@ def load(folder: str | os.PathLike[str]) -> Bundle:
         raise BundleError(f"{path} has format version {version}, this release reads {FORMAT_VERSION}")
     try:
         backbone, head = BackboneInfo(**raw.pop("backbone")), HeadInfo(**raw.pop("head"))
+        raw["subcategories_learnt"] = tuple(raw.get("subcategories_learnt", ()))
         return Bundle(backbone=backbone, head=head, classes=tuple(raw.pop("classes")), folder=Path(folder), **raw)
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise BundleError(f"{path} does not describe a bundle: {error}") from error
@@ -191,6 +221,8 @@ def save(bundle: Bundle, folder: str | os.PathLike[str]) -> Bundle:
     path.mkdir(parents=True, exist_ok=True)
     raw = asdict(bundle)
     del raw["folder"]
+    if not bundle.has_subcategories:  # says nothing, and releases without subcategories read the bundle, too
+        del raw["subcategories_learnt"], raw["subcategory_temperature"]
     text = json.dumps({"format_version": FORMAT_VERSION, **raw}, indent=2, ensure_ascii=False)
     write_whole(path / MANIFEST_NAME, (text + "\n").encode())
     return load(path)

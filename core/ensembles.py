@@ -22,7 +22,7 @@ ANY_VIEWS = ("any",)  # of an ensemble that is given features
 
 @dataclass(frozen=True)
 class Step:
-    """A graph inside an ensemble: graph tensor name -> ensemble tensor name."""
+    """A graph inside an ensemble: graph tensor name -> ensemble tensor name; outputs nobody reads are left out."""
 
     graph: Graph
     input_map: dict[str, str]
@@ -130,10 +130,13 @@ def _to_features(bundles: Sequence[Bundle], views: str) -> list[Step]:
 
 def _to_answer(bundles: Sequence[Bundle], temporal: bool) -> list[Step]:
     """``features_<member>`` of all members to the answer."""
+    average = specs.average_graph(bundles)
+    averaged = {spec.name for spec in average.inputs}
     steps = []
     for bundle in bundles:
         head, features = specs.head_graph(bundle), f"features_{bundle.name}"
-        outputs = {spec.name: f"{spec.name}_{bundle.name}" for spec in head.outputs}
+        named = {spec.name: f"{spec.name}_{bundle.name}" for spec in head.outputs}
+        outputs = {name: target for name, target in named.items() if target in averaged}
         if not temporal:
             steps.append(Step(head, {"features": features}, outputs))
             continue
@@ -148,7 +151,6 @@ def _to_answer(bundles: Sequence[Bundle], temporal: bool) -> list[Step]:
                 {"frame_attention": attention},
             ),
         ]
-    average = specs.average_graph(bundles)
     inputs, answer = ({spec.name: spec.name for spec in border} for border in (average.inputs, average.outputs))
     return [*steps, Step(average, inputs, answer)]
 

@@ -209,12 +209,16 @@ def temporal_attention_graph() -> Graph:
 
 
 def head_graph(bundle: Bundle) -> Graph:
-    """float32 [B, V, T, D] -> logits [B, V, K], attention [B, V, T], embedding [B, V, E]."""
+    """float32 [B, V, T, D] -> logits [B, V, K], attention [B, V, T], embedding [B, V, E].
+
+    A head with a second output gives subcategory_logits [B, V, 46] as well.
+    """
+    finer = (tensors.SUBCATEGORY_LOGITS,) if bundle.has_subcategories else ()
     return Graph(
         name=f"head_{bundle.name}",
         kind="head",
         inputs=(tensors.features(bundle.backbone.feature_dim),),
-        outputs=(tensors.LOGITS, tensors.VIEW_ATTENTION, tensors.view_embedding(bundle.embedding_dim)),
+        outputs=(tensors.LOGITS, tensors.VIEW_ATTENTION, tensors.view_embedding(bundle.embedding_dim), *finer),
         members=(bundle.name,),
         file="head.onnx",
     )
@@ -223,17 +227,25 @@ def head_graph(bundle: Bundle) -> Graph:
 def average_graph(bundles: Sequence[Bundle]) -> Graph:
     """All members' head outputs -> probabilities [B, K], attention [B, T], embedding [B, sum of E].
 
-    Members stand in the order of their names, so that a set of members has one graph.
+    Members stand in the order of their names, so that a set of members has one graph. If every head has its second
+    output, the graph gives subcategories [B, 46] as well; else it leaves those of the others out.
     """
     bundles = sorted(bundles, key=lambda bundle: bundle.name)
     names = tuple(bundle.name for bundle in bundles)
     width = sum(bundle.embedding_dim for bundle in bundles)
-    inputs = [spec.named(f"{spec.name}_{bundle.name}") for bundle in bundles for spec in head_graph(bundle).outputs]
+    finer = all(bundle.has_subcategories for bundle in bundles)
+    inputs = [
+        spec.named(f"{spec.name}_{bundle.name}")
+        for bundle in bundles
+        for spec in head_graph(bundle).outputs
+        if finer or spec != tensors.SUBCATEGORY_LOGITS
+    ]
+    outputs = (tensors.PROBABILITIES, tensors.ATTENTION, tensors.embedding(width))
     return Graph(
         name="average_" + "_".join(names),
         kind="average",
         inputs=tuple(inputs),
-        outputs=(tensors.PROBABILITIES, tensors.ATTENTION, tensors.embedding(width)),
+        outputs=(*outputs, tensors.SUBCATEGORIES) if finer else outputs,
         members=names,
         file="average.onnx" if len(names) == 1 else f"average_{'_'.join(names)}.onnx",
     )

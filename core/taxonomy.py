@@ -6,13 +6,15 @@ The order of ``CLASSES`` is the order of the last axis of every logits and proba
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from itertools import accumulate, pairwise
 
 CLASSES = ("animation", "gaming", "natural", "flat")
 NUM_CLASSES = len(CLASSES)
+NUM_SUBCATEGORIES = 46  # rows of taxonomy.csv by subcategory; a test counts them
 
 DESCRIPTIONS = {
     "animation": "drawn, computer-generated or stop-motion pictures: cartoons, anime, CG films",
@@ -94,6 +96,40 @@ def subcategories() -> tuple[Subcategory, ...]:
         Subcategory(name=name, class_name=class_name, entities=tuple(members))
         for (class_name, name), members in entities.items()
     )
+
+
+@cache
+def subcategory_names() -> tuple[str, ...]:
+    """All 46 names in the order of the taxonomy, which is that of the tensors."""
+    return tuple(kind.name for kind in subcategories())
+
+
+@cache
+def places_of_classes() -> Mapping[str, slice]:
+    """Where the subcategories of each class stand on the last axis of the tensors: they follow each other."""
+    counts = [sum(kind.class_name == name for kind in subcategories()) for name in CLASSES]
+    ends = pairwise(accumulate(counts, initial=0))
+    return dict(zip(CLASSES, (slice(*pair) for pair in ends), strict=True))
+
+
+def check_learnt(learnt: Collection[str]) -> None:
+    """Compare names with the taxonomy.
+
+    Raises:
+        ValueError: naming those that it does not have, or that occur twice.
+    """
+    known = subcategory_names()
+    unknown = sorted(set(learnt) - set(known))
+    if unknown:
+        raise ValueError(f"unknown subcategories {', '.join(unknown)} (known: {', '.join(known)})")
+    if len(set(learnt)) != len(learnt):
+        raise ValueError(f"subcategories occur twice: {', '.join(learnt)}")
+
+
+def learnt_by_all(learnt: Iterable[Collection[str]]) -> tuple[str, ...]:
+    """Subcategories that each of several models has learnt, in the order of the taxonomy; none of no models."""
+    several = list(learnt)
+    return tuple(name for name in subcategory_names() if several and all(name in each for each in several))
 
 
 @cache

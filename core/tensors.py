@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .taxonomy import NUM_CLASSES
+from .taxonomy import NUM_CLASSES, NUM_SUBCATEGORIES
 
 CONTRACT_VERSION = "1"  # of tensors and handshake; a client refuses another
 FREE_AXES = frozenset("BVPTHWD")  # D in what all members share
@@ -88,6 +88,9 @@ FRAMES = TensorSpec("frames", _U8, ("B", "T", "H", "W", 3))
 LOGITS = TensorSpec("logits", _F32, ("B", "V", NUM_CLASSES))
 """Class scores before temperature and softmax, in the order of ``taxonomy.CLASSES``."""
 
+SUBCATEGORY_LOGITS = TensorSpec("subcategory_logits", _F32, ("B", "V", NUM_SUBCATEGORIES))
+"""Scores of the subcategories, in the order of ``taxonomy.subcategories()``; of heads that have this output."""
+
 VIEW_ATTENTION = TensorSpec("attention", _F32, ("B", "V", "T"))
 """Weight of each frame in each view's pooled embedding: >= 0, sums to 1 over T."""
 
@@ -105,6 +108,9 @@ FRAME_ATTENTION = TensorSpec("frame_attention", _F32, ("B", "P", "T"))
 
 PROBABILITIES = TensorSpec("probabilities", _F32, ("B", NUM_CLASSES))
 """Calibrated class probabilities, averaged over views and members; sums to 1."""
+
+SUBCATEGORIES = TensorSpec("subcategories", _F32, ("B", NUM_SUBCATEGORIES))
+"""Probabilities in the order of ``taxonomy.subcategories()``; those of a class sum to the class's probability."""
 
 ATTENTION = TensorSpec("attention", _F32, ("B", "T"))
 """Attention averaged over views and members; sums to 1 over T."""

@@ -30,6 +30,7 @@ _MEANING = {
     "features_<member>": "what a backbone saw in each frame of each view, to be classified now or later",
     "probabilities": f"calibrated, in the order {', '.join(taxonomy.CLASSES)}",
     "attention": "how much each frame counted; sums to 1",
+    "subcategories": "of the 46 in the order of core/taxonomy.csv; those of a class sum to its probability. Where told",
     "embedding": "pooled vector of the clip, for search and clustering",
 }
 
@@ -58,6 +59,7 @@ def all_tensors() -> str:
     )
     rows = [_tensor_row(spec) for spec in specs_of]
     rows.append(("`embedding`", "FP32", "[B, E]", _MEANING["embedding"]))
+    rows.append(_tensor_row(tensors.SUBCATEGORIES))
     return table(("tensor", "type", "shape", "meaning"), rows)
 
 

@@ -49,8 +49,8 @@ class EnsembleReport:
         name: of the ensemble.
         tolerance: what is allowed.
         num_videos: compared; one video with several numbers of frames or views counts as several.
-        max_abs: largest absolute difference of any probability; of features, relative to the largest where that
-            exceeds 1.
+        max_abs: largest absolute difference of any probability, of classes or subcategories; of features, relative to
+            the largest where that exceeds 1.
         max_abs_attention, max_abs_embedding: likewise, not judged.
         num_agreeing: videos with the same label; all of them where there is none.
         worst: where ``max_abs`` was found.
@@ -74,7 +74,7 @@ class EnsembleReport:
     def add(self, where: str, expected: Tensors, given: Tensors) -> None:
         """Compare one answer."""
         for name, array in expected.items():
-            difference = _difference(array, given[name])
+            difference = _difference(array, given[name]) if name in given else math.inf
             if name == "attention":
                 self.max_abs_attention = max(self.max_abs_attention, difference)
             elif name == "embedding":
@@ -171,7 +171,7 @@ def _views_of(ensemble: Ensemble) -> tuple[int, ...]:
 def _answer(ensemble: Ensemble, members: Sequence[Bundle], stages: Mapping[str, Stage], features: Tensors) -> Tensors:
     temporal = len(ensemble.temporal_views) > 1
     found = run_steps(classify_features_ensemble(members, ensemble.name, temporal=temporal), stages, *features.values())
-    return {name: found[name] for name in ("probabilities", "attention", "embedding")}
+    return {spec.name: found[spec.name] for spec in ensemble.outputs}
 
 
 def _difference(expected: np.ndarray, given: np.ndarray) -> float:

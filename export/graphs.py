@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from reelkind.core import specs
+from reelkind.core import specs, tensors
 from reelkind.core.bundle import Bundle
 from reelkind.core.specs import (
     TEMPORAL_VIEWS,
@@ -23,6 +23,8 @@ from reelkind.core.specs import (
     temporal_attention_graph,
     temporal_views_graph,
 )
+from reelkind.core.subcategories import gain_and_offset
+from reelkind.core.taxonomy import CLASSES, places_of_classes
 
 from .canonical import assemble
 from .errors import ExportError
@@ -46,6 +48,40 @@ class _Nodes:
     def constant(self, name: str, values: object, dtype: type[np.generic] = np.int64) -> str:
         self.constants.append(numpy_helper.from_array(np.asarray(values, dtype), name))
         return name
+
+
+class _SubcategoryNodes:
+    """Nodes of each member's subcategories, which share constants."""
+
+    def __init__(self, build: _Nodes) -> None:
+        self._build = build
+        lengths = [places.stop - places.start for places in places_of_classes().values()]
+        self._lengths = build.constant("subcategories_of_classes", lengths)
+        self._ones = build.constant("one_of_each_class", [1] * len(lengths))
+
+    def add(self, bundle: Bundle, classes: str) -> str:
+        """Subcategories [B, V, 46] of a member, given its class probabilities [B, V, K]."""
+        build, member = self._build, bundle.name
+        gain, offset = gain_and_offset(bundle.subcategories_learnt, bundle.subcategory_temperature)
+        known = build.constant(f"subcategory_gain_{member}", gain, np.float32)
+        silent = build.constant(f"subcategory_offset_{member}", offset, np.float32)
+        source = f"{tensors.SUBCATEGORY_LOGITS.name}_{member}"
+        calibrated = build.add("Mul", source, known, output=f"subcategories_calibrated_{member}")
+        scaled = build.add("Add", calibrated, silent, output=f"subcategories_scaled_{member}")
+        parts = [
+            build.add("Mul", build.add("Softmax", finer, output=f"{finer}_shares", axis=-1), whole, output=f"{finer}_p")
+            for finer, whole in zip(
+                self._split(scaled, self._lengths, f"subcategories_{member}"),
+                self._split(classes, self._ones, f"class_{member}"),
+                strict=True,
+            )
+        ]
+        return build.add("Concat", *parts, output=f"subcategories_by_view_{member}", axis=-1)
+
+    def _split(self, source: str, lengths: str, name: str) -> list[str]:
+        outputs = [f"{name}_of_{class_name}" for class_name in CLASSES]
+        self._build.nodes.append(helper.make_node("Split", [source, lengths], outputs, axis=-1))
+        return outputs
 
 
 def build_preprocess(frame_size_px: int, views: str) -> onnx.ModelProto:
@@ -112,8 +148,9 @@ def build_temporal_attention() -> onnx.ModelProto:
 def build_average(bundles: Sequence[Bundle], weights: Sequence[float] | None = None) -> onnx.ModelProto:
     """Head outputs of n members to probabilities [B, K], attention [B, T] and embedding [B, sum of E].
 
-    Probabilities are softmax(logits / temperature), averaged over views, then over members. Temperatures and weights
-    are constants of the graph: a bundle calibrated anew needs its graphs exported anew.
+    Probabilities are softmax(logits / temperature), averaged over views, then over members. Where every member has
+    them, so are subcategories [B, 46], see ``core.subcategories``. Temperatures, weights and what was learnt are
+    constants of the graph: a bundle calibrated anew needs its graphs exported anew.
 
     Args:
         bundles: the members in order.
@@ -123,25 +160,31 @@ def build_average(bundles: Sequence[Bundle], weights: Sequence[float] | None = N
         ExportError: if the weights do not fit the members.
     """
     parts = shares(weights, len(bundles))
-    build = _Nodes()
+    build, graph = _Nodes(), average_graph(bundles)
     views = build.constant("view_axis", [1])
-    terms: dict[str, list[str]] = {"probabilities": [], "attention": [], "embedding": []}
+    finer = _SubcategoryNodes(build) if tensors.SUBCATEGORIES in graph.outputs else None
+    terms: dict[str, list[str]] = {spec.name: [] for spec in graph.outputs}
     for bundle, share in sorted(zip(bundles, parts, strict=True), key=lambda pair: pair[0].name):
         member = bundle.name
-        logits, attention, embedding = (f"{spec.name}_{member}" for spec in head_graph(bundle).outputs)
+        logits, attention, embedding = (f"{spec.name}_{member}" for spec in head_graph(bundle).outputs[:3])
         temperature = build.constant(f"temperature_{member}", bundle.temperature, np.float32)
         weight = build.constant(f"weight_{member}", share, np.float32)
         scaled = build.add("Div", logits, temperature, output=f"scaled_{member}")
         per_view = build.add("Softmax", scaled, output=f"softmax_{member}", axis=-1)  # [B, V, K]
-        for name, tensor in (("probabilities", per_view), ("attention", attention), ("embedding", embedding)):
+        averaged = {"probabilities": per_view, "attention": attention, "embedding": embedding}
+        if finer is not None:
+            averaged["subcategories"] = finer.add(bundle, per_view)
+        for name, tensor in averaged.items():
             mean = build.add("ReduceMean", tensor, views, output=f"{name}_mean_{member}", keepdims=0)
             if name != "embedding":
                 mean = build.add("Mul", mean, weight, output=f"{name}_share_{member}")
             terms[name].append(mean)
-    build.add("Sum", *terms["probabilities"], output="probabilities")
-    build.add("Sum", *terms["attention"], output="attention")
-    build.add("Concat", *terms["embedding"], output="embedding", axis=-1)
-    return assemble(average_graph(bundles), build.nodes, build.constants)
+    for name, several in terms.items():
+        if name == "embedding":
+            build.add("Concat", *several, output=name, axis=-1)
+        else:
+            build.add("Sum", *several, output=name)
+    return assemble(graph, build.nodes, build.constants)
 
 
 def _add_orders(build: _Nodes, source: str) -> str:

@@ -129,6 +129,8 @@ class _Conversion:
         weight = self.constants.get(node.input[1])
         if weight is None:
             return not self.islands.activation_products
+        if any(part in node.input[1] for part in self.islands.weights):
+            return False
         transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
         columns = weight.dims[0] if node.op_type == "Conv" or transposed else weight.dims[-1]
         return int(columns) >= self.islands.min_columns

@@ -17,12 +17,14 @@ class Islands:
         operators: ONNX operators that compute in FP32 wherever they stand.
         activation_products: whether products of two activations (attention scores and mixtures) stay FP32.
         min_columns: products with fewer result columns (attention pooling, classifier) stay FP32: nothing is gained.
+        weights: parts of names of weights whose products stay FP32.
     """
 
     products: tuple[str, ...]
     operators: tuple[str, ...]
     activation_products: bool
     min_columns: int
+    weights: tuple[str, ...] = ()
 
 
 FP32_ISLANDS = Islands(
@@ -36,4 +38,5 @@ FP32_ISLANDS = Islands(
     ),
     activation_products=True,
     min_columns=8,
+    weights=("subcategory_classifier",),  # logits of both outputs are FP32
 )

@@ -75,7 +75,7 @@ class ExportedLSTM(nn.Module):
 
 
 class ExportedHead(nn.Module):
-    """``TemporalHead`` with the axes of the contract: float32 [B, V, T, D] to logits, attention, embedding."""
+    """``TemporalHead`` with the axes of the contract: float32 [B, V, T, D] to logits, attention, embedding, ..."""
 
     def __init__(self, head: TemporalHead) -> None:
         super().__init__()
@@ -83,14 +83,9 @@ class ExportedHead(nn.Module):
         self.head.load_state_dict(head.state_dict())
         self.head.lstm = ExportedLSTM(head.lstm)  # type: ignore[assignment]
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
         batch_and_views = features.shape[:2]
-        logits, attention, embedding = self.head(features.flatten(0, 1))
-        return (
-            logits.unflatten(0, batch_and_views),
-            attention.unflatten(0, batch_and_views),
-            embedding.unflatten(0, batch_and_views),
-        )
+        return tuple(output.unflatten(0, batch_and_views) for output in self.head.outputs(features.flatten(0, 1)))
 
 
 def build_backbone_graph(bundle: Bundle, backbone: Backbone) -> onnx.ModelProto:
@@ -99,7 +94,7 @@ def build_backbone_graph(bundle: Bundle, backbone: Backbone) -> onnx.ModelProto:
 
 
 def build_head_graph(bundle: Bundle, head: TemporalHead) -> onnx.ModelProto:
-    """float32 features [B, V, T, D] to logits [B, V, K], attention [B, V, T] and embedding [B, V, E]."""
+    """float32 features [B, V, T, D] to the tensors of ``core.specs.head_graph``."""
     return _export(head_graph(bundle), ExportedHead(head).eval())
 
 

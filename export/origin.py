@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from reelkind.core import tensors
 from reelkind.core.bundle import ONNX_FOLDER, Bundle, weights_hash
 from reelkind.core.specs import TEMPORAL_VIEWS, VIEWS, Graph
 from reelkind.core.tensors import CONTRACT_VERSION
@@ -27,6 +28,8 @@ def origin(graph: Graph, bundles: Mapping[str, Bundle]) -> str:
     parts = [weights_hash(bundles[name]) for name in graph.members]
     if graph.kind == "average":
         parts += [f"{name}={bundles[name].temperature!r}" for name in graph.members]
+    if tensors.SUBCATEGORIES in graph.outputs:
+        parts += [_subcategories(bundles[name]) for name in graph.members]
     return parts[0] if len(parts) == 1 else hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -55,7 +58,7 @@ def find_graph_file(graph: Graph, bundles: Mapping[str, Bundle], precision: str 
         precision: one of ``core.specs.PRECISIONS``.
 
     Raises:
-        ExportError: if there is none, or it was made from other weights or another temperature.
+        ExportError: if there is none, or it was made from other weights, another temperature or other subcategories.
     """
     candidates = graph_candidates(graph, bundles, precision)
     path = next((candidate for candidate in candidates if candidate.is_file()), None)
@@ -73,6 +76,10 @@ def find_graph_file(graph: Graph, bundles: Mapping[str, Bundle], precision: str 
 
 def _owners(graph: Graph, bundles: Mapping[str, Bundle]) -> list[Bundle]:
     return [bundles[name] for name in graph.members] or list(bundles.values())
+
+
+def _subcategories(bundle: Bundle) -> str:
+    return f"{bundle.name}/{bundle.subcategory_temperature!r}: {', '.join(bundle.subcategories_learnt)}"
 
 
 def _views_made(graph: Graph) -> str:

@@ -25,7 +25,7 @@ from .steps import Tensors
 _PACKAGES = ("torch", "onnxruntime", "onnxruntime-gpu", "numpy", "tensorrt", "tensorrt-rtx")
 
 Pipeline = Callable[[np.ndarray], Tensors]
-"""uint8 frames [B, T, S, S, 3] -> at least ``probabilities`` [B, K] and ``attention`` [B, T]."""
+"""uint8 frames [B, T, S, S, 3] -> at least ``probabilities`` and ``attention``; ``subcategories`` as the reference."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class RungReport:
     Attributes:
         name: of the rung.
         num_clips: clips compared; one video at two numbers of frames counts twice.
-        max_abs: largest absolute difference of any probability.
+        max_abs: largest absolute difference of any probability, of classes or subcategories.
         max_abs_attention: the same of any frame's attention; not judged.
         top1_agreement: share of clips with the same label.
         worst_clip: where ``max_abs`` was found.
@@ -161,13 +161,15 @@ class _Difference:
 
 def _difference(clip: ParityClip, expected: Tensors, given: Tensors) -> _Difference:
     def largest(name: str) -> float:
+        if name not in given:
+            return float("inf")
         error = float(np.abs(expected[name].astype(np.float64) - given[name]).max())
         return error if np.isfinite(error) else float("inf")
 
     return _Difference(
         clip=clip.name,
         num_frames=len(clip.frames),
-        probabilities=largest("probabilities"),
+        probabilities=max(largest(name) for name in ("probabilities", "subcategories") if name in expected),
         attention=largest("attention"),
         same_label=bool(expected["probabilities"].argmax() == given["probabilities"].argmax()),
     )

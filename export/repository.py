@@ -21,12 +21,12 @@ from pathlib import Path
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from reelkind.core import abstaining, specs
+from reelkind.core import abstaining, specs, tensors
 from reelkind.core.bundle import Bundle, weights_hash
 from reelkind.core.clips import FRAME_SIZE_PX
 from reelkind.core.ensembles import Ensemble, deployment
 from reelkind.core.specs import Graph
-from reelkind.core.taxonomy import CLASSES
+from reelkind.core.taxonomy import CLASSES, learnt_by_all
 from reelkind.core.tensors import CONTRACT_VERSION, TensorSpec
 
 from .engine_files import find_engine
@@ -172,6 +172,9 @@ def _parameters(ensemble: Ensemble, bundles: dict[str, Bundle]) -> dict[str, str
     abstain_below = abstaining.threshold(members) if len(set(shares)) == 1 else None  # measured with equal shares
     if abstain_below is not None and ensemble.kind != "features":
         parameters["abstain_below"] = repr(abstain_below)  # not rounded: it lies just where an answer is
+    if tensors.SUBCATEGORIES in ensemble.outputs:
+        named = learnt_by_all(bundle.subcategories_learnt for bundle in members)
+        parameters["subcategories_learnt"] = ",".join(named)
     return parameters
 
 
@@ -237,8 +240,8 @@ def _batch(batching: pb.ModelDynamicBatching, graph: Graph, execution: Execution
 
 def _bordered_config(name: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> pb.ModelConfig:
     config = pb.ModelConfig(name=name, max_batch_size=specs.MAX_BATCH)
-    for field, tensors in ((config.input, inputs), (config.output, outputs)):
-        for spec in tensors:
+    for field, border in ((config.input, inputs), (config.output, outputs)):
+        for spec in border:
             field.add(name=spec.name, data_type=pb.DataType.Value(spec.triton_type), dims=spec.triton_dims)
     config.version_policy.latest.num_versions = 1
     return config

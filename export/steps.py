@@ -34,5 +34,6 @@ def run_steps(ensemble: Ensemble, stages: Mapping[str, Stage], *inputs: np.ndarr
     for step in ensemble.steps:
         outputs = stages[step.graph.name]([tensors[step.input_map[port.name]] for port in step.graph.inputs])
         for port, array in zip(step.graph.outputs, outputs, strict=True):
-            tensors[step.output_map[port.name]] = array
+            if port.name in step.output_map:
+                tensors[step.output_map[port.name]] = array
     return tensors

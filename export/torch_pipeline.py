@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,6 +18,8 @@ from reelkind.core import specs
 from reelkind.core.bundle import Bundle
 from reelkind.core.ensembles import classify_ensemble
 from reelkind.core.specs import TEMPORAL_VIEWS, VIEWS, Graph
+from reelkind.core.subcategories import distribution
+from reelkind.training.models import TemporalHead
 
 from .checkpoint import load_modules
 from .errors import ExportError
@@ -123,8 +126,9 @@ def torch_stage(module: nn.Module, num_folded: int, dtype: torch.dtype = torch.f
         (array,) = inputs
         leading = array.shape[:num_folded]
         tensor = torch.from_numpy(np.ascontiguousarray(array))
+        call: Callable[[Tensor], Any] = module.outputs if isinstance(module, TemporalHead) else module
         with torch.inference_mode():
-            outputs = module((tensor.to(dtype) if tensor.is_floating_point() else tensor).flatten(0, num_folded - 1))
+            outputs = call((tensor.to(dtype) if tensor.is_floating_point() else tensor).flatten(0, num_folded - 1))
         tensors = [outputs] if isinstance(outputs, Tensor) else outputs
         return [output.unflatten(0, leading).numpy() for output in tensors]
 
@@ -177,7 +181,7 @@ def _orders(num_frames: int) -> list[list[int]]:
 
 
 def average_stage(bundles: Sequence[Bundle], shares: Sequence[float] | None = None) -> Stage:
-    """Temperature, softmax and means in float64.
+    """Temperatures, softmaxes and means in float64.
 
     Args:
         bundles: the members in any order; tensors come in that of their names, as the graph takes them.
@@ -185,20 +189,34 @@ def average_stage(bundles: Sequence[Bundle], shares: Sequence[float] | None = No
     """
     weights = shares or [1 / len(bundles)] * len(bundles)
     ordered = sorted(zip(bundles, weights, strict=True), key=lambda pair: pair[0].name)
+    step = len(specs.average_graph(bundles).inputs) // len(bundles)  # tensors of a member
 
     def run(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        members = list(zip(ordered, inputs[0::3], inputs[1::3], inputs[2::3], strict=True))
+        terms = [
+            _member_terms(bundle, share, inputs[place * step : (place + 1) * step])
+            for place, (bundle, share) in enumerate(ordered)
+        ]
+        probabilities, attention, embeddings, *finer = zip(*terms, strict=True)
         answer = (
-            sum(
-                share * _softmax(logits.astype(np.float64) / bundle.temperature).mean(axis=1)
-                for (bundle, share), logits, _, _ in members
-            ),
-            sum(share * attention.astype(np.float64).mean(axis=1) for (_, share), _, attention, _ in members),
-            np.concatenate([embedding.mean(axis=1) for _, _, _, embedding in members], axis=-1),
+            sum(probabilities),
+            sum(attention),
+            np.concatenate(embeddings, axis=-1),
+            *(sum(each) for each in finer),
         )
         return [np.asarray(array, np.float32) for array in answer]
 
     return run
+
+
+def _member_terms(bundle: Bundle, share: float, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """What a member adds to the average, in the order of the graph's outputs; the embedding stands beside others."""
+    logits, attention, embedding, *finer = (array.astype(np.float64) for array in inputs)
+    per_view = _softmax(logits / bundle.temperature)  # [B, V, K]
+    subcategories = [
+        distribution(each, per_view, bundle.subcategories_learnt, bundle.subcategory_temperature) for each in finer
+    ]
+    shared = [share * array.mean(axis=1) for array in (per_view, attention, *subcategories)]
+    return [*shared[:2], embedding.mean(axis=1), *shared[2:]]
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -7,6 +7,8 @@ it goes: in its manifest, its graphs' metadata, the server's model parameters an
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from reelkind.core.bundle import (
     save,
 )
 from reelkind.core.clips import FRAME_SIZE_PX, NUM_FRAMES
+from reelkind.core.taxonomy import NUM_SUBCATEGORIES
 from reelkind.training.backbones import build_backbone
 from reelkind.training.models import TemporalHead
 
@@ -41,6 +44,7 @@ def write_untrained_bundle(
     frame_size_px: int = FRAME_SIZE_PX,
     width: int = 256,
     num_layers: int = 4,
+    subcategories_learnt: Sequence[str] | None = None,
 ) -> Bundle:
     """Write a bundle of random weights; the same arguments give the same weights.
 
@@ -52,6 +56,7 @@ def write_untrained_bundle(
         frame_size_px: S.
         width: E of the head.
         num_layers: LSTM layers of the head.
+        subcategories_learnt: those it says it knows; None for a head without that output.
 
     Raises:
         ExportError: if the name cannot name a member, or the sizes fit no network.
@@ -61,11 +66,14 @@ def write_untrained_bundle(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         body = build_backbone(backbone)
-        bundle = _describe(name, backbone, body.feature_dim, seed, frame_size_px, width, num_layers)
+        sizes = _Sizes(body.feature_dim, frame_size_px, width, num_layers)
+        bundle = _describe(name, backbone, seed, sizes, subcategories_learnt)
         _calibrate(body, frame_size_px)
         head = TemporalHead(bundle.head)
         with torch.no_grad():
             head.classifier.weight.mul_(_LOGIT_GAIN)
+            if bundle.has_subcategories:
+                head.subcategory_classifier.weight.mul_(_LOGIT_GAIN)
     path.mkdir(parents=True, exist_ok=True)
     for module, file_name in ((body, BACKBONE_WEIGHTS_NAME), (head, HEAD_WEIGHTS_NAME)):
         state = {key: tensor for key, tensor in module.state_dict().items() if tensor.is_floating_point()}
@@ -74,16 +82,28 @@ def write_untrained_bundle(
     return save(bundle, path)
 
 
-def _describe(
-    name: str, backbone: str, feature_dim: int, seed: int, frame_size_px: int, width: int, num_layers: int
-) -> Bundle:
+@dataclass(frozen=True)
+class _Sizes:
+    feature_dim: int
+    frame_size_px: int
+    width: int
+    num_layers: int
+
+
+def _describe(name: str, backbone: str, seed: int, sizes: _Sizes, learnt: Sequence[str] | None) -> Bundle:
     try:
         return Bundle(
             name=name,
-            backbone=BackboneInfo(backbone, feature_dim, frame_size_px),
-            head=HeadInfo(feature_dim=feature_dim, width=width, num_layers=num_layers),
+            backbone=BackboneInfo(backbone, sizes.feature_dim, sizes.frame_size_px),
+            head=HeadInfo(
+                feature_dim=sizes.feature_dim,
+                width=sizes.width,
+                num_layers=sizes.num_layers,
+                num_subcategories=0 if learnt is None else NUM_SUBCATEGORIES,
+            ),
             num_frames=NUM_FRAMES,
             trained=False,
+            subcategories_learnt=tuple(learnt or ()),
             provenance={"weights": f"random, seed {seed}: answers mean nothing"},
         )
     except ValueError as error:

@@ -7,9 +7,12 @@ from typing import Any
 
 from reelkind.core import abstaining, specs
 from reelkind.core.bundle import Bundle, weights_hash
+from reelkind.core.taxonomy import learnt_by_all
 
 from .errors import ServingError
 from .versions import VersionedRepository
+
+SUBCATEGORIES = "subcategories_learnt"  # parameter of the ensembles that name subcategories
 
 
 def deployed_member(store: VersionedRepository, bundle: Bundle) -> dict[str, Any]:
@@ -53,6 +56,7 @@ def with_bundle(configs: Mapping[str, Any], everything: Mapping[str, Any], bundl
         if len(members_of(config)) == 1
         for member in members_of(config)
     } | {bundle.name: bundle.num_frames}
+    learnt_of = _learnt_of(everything) | {bundle.name: bundle.subcategories_learnt}
     changed = {}
     for name, config in configs.items():
         new, members = type(config)(), members_of(config)
@@ -69,12 +73,24 @@ def with_bundle(configs: Mapping[str, Any], everything: Mapping[str, Any], bundl
         parameters["untrained"].string_value = ",".join(sorted(untrained))
         parameters["trained"].string_value = "false" if untrained else "true"
         parameters["num_frames"].string_value = str(max(frames_of.get(member, 1) for member in members))
+        if SUBCATEGORIES in parameters:
+            named = learnt_by_all(learnt_of.get(member, ()) for member in members)
+            parameters[SUBCATEGORIES].string_value = ",".join(named)
         parameters.pop("abstain_below", None)
         threshold = _threshold(new, bundle)
         if threshold is not None:
             parameters["abstain_below"].string_value = repr(threshold)
         changed[name] = new
     return changed
+
+
+def _learnt_of(configs: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Subcategories that each member has learnt, told by the ensembles of it alone."""
+    return {
+        members_of(config)[0]: tuple(config.parameters[SUBCATEGORIES].string_value.split(","))
+        for config in configs.values()
+        if len(members_of(config)) == 1 and SUBCATEGORIES in config.parameters
+    }
 
 
 def _threshold(config: Any, bundle: Bundle) -> float | None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
-from reelkind.core.taxonomy import CLASSES
+from reelkind.core.taxonomy import CLASSES, places_of_classes
 from reelkind.core.tensors import CONTRACT_VERSION
 
 NUM_FRAMES, FRAME_SIZE_PX, EMBEDDING_DIM, MAX_BATCH = 4, 32, 6, 8
@@ -64,6 +64,15 @@ def expected_features(frames: np.ndarray) -> np.ndarray:
     return frames.astype(np.float64).mean(axis=(2, 3))[:, None] / 255 * 4
 
 
+def expected_subcategories(probabilities: np.ndarray) -> np.ndarray:
+    """[B, 46] of class probabilities [B, 4]: of n subcategories of a class the k-th has k/n-ths of the most."""
+    shares = []
+    for number, places in enumerate(places_of_classes().values()):
+        ranks = np.arange(1, places.stop - places.start + 1)
+        shares.append(probabilities[:, number, None] * ranks / ranks.sum())
+    return np.concatenate(shares, axis=1)
+
+
 def _probabilities(features: np.ndarray) -> np.ndarray:
     colours = features.mean(axis=(1, 2))
     weights = np.exp(np.concatenate([colours, np.zeros((len(colours), 1))], axis=1))
@@ -77,6 +86,7 @@ class StandinServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         url: where it listens.
         failures: (status, message) for the next inference requests, one each.
         parameters: of every model's config.
+        subcategories_learnt: those that may be named; None for a server of a release or of members without them.
         outputs: tensors by name that replace the right ones, as (array, shape said).
         version: of every model.
         hold: inference waits until this is set.
@@ -89,6 +99,7 @@ class StandinServer(service_pb2_grpc.GRPCInferenceServiceServicer):
     def __init__(self) -> None:
         self.failures: deque[tuple[grpc.StatusCode, str]] = deque()
         self.parameters = dict(PARAMETERS)
+        self.subcategories_learnt: tuple[str, ...] | None = None
         self.outputs: dict[str, tuple[np.ndarray, list[int]] | None] = {}
         self.version = "1"
         self.hold = threading.Event()
@@ -135,6 +146,9 @@ class StandinServer(service_pb2_grpc.GRPCInferenceServiceServicer):
             config.input.add(name=name, data_type=model_config_pb2.TYPE_UINT8, dims=[-1, -1, -1, 3])
         for name in given:
             config.output.add(name=name, data_type=model_config_pb2.TYPE_FP32, dims=[-1])
+        if self.subcategories_learnt is not None and "probabilities" in given:
+            config.output.add(name="subcategories", data_type=model_config_pb2.TYPE_FP32, dims=[46])
+            config.parameters["subcategories_learnt"].string_value = ",".join(self.subcategories_learnt)
         for name, value in {**self.parameters, **MODELS[request.name]}.items():
             config.parameters[name].string_value = value
         return service_pb2.ModelConfigResponse(config=config)
@@ -170,6 +184,8 @@ class StandinServer(service_pb2_grpc.GRPCInferenceServiceServicer):
             "embedding": np.ones((num_videos, EMBEDDING_DIM), np.float32),
             "features_lite": features.astype(np.float32),
         }
+        if self.subcategories_learnt is not None:
+            right["subcategories"] = expected_subcategories(_probabilities(features)).astype(np.float32)
         response = service_pb2.ModelInferResponse(model_name=request.model_name, model_version=self.version)
         for name, array in ((output.name, right[output.name]) for output in request.outputs):
             replaced = self.outputs.get(name, (array, list(array.shape)))

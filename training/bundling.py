@@ -39,7 +39,8 @@ def write_bundle(
         backbone: already rounded by `storage.round_as_stored`.
         head: likewise.
         temperature: logits are divided by it.
-        metrics: what was measured; ``val`` and, unless skipped, ``cross_validation``.
+        metrics: what was measured; ``val``, unless skipped ``cross_validation``, and of heads with that output
+            ``subcategory``, as `subcategory_metrics.measure_all` gives it.
         train: what it was trained on.
         val: what it was measured on.
         run: what `provenance.describe_run` tells.
@@ -50,7 +51,7 @@ def write_bundle(
     folder.mkdir(parents=True, exist_ok=True)
     weights = write_backbone(folder, backbone, config.backbone.storage)
     write_state(folder / HEAD_WEIGHTS_NAME, stored_state(head))
-    settings = resolved_config(config)
+    settings, finer = resolved_config(config), metrics.get("subcategory", {})
     bundle = bundles.save(
         Bundle(
             name=config.name,
@@ -65,6 +66,8 @@ def write_bundle(
             num_frames=config.num_frames,
             temperature=temperature,
             trained=True,
+            subcategories_learnt=tuple(finer.get("learnt", ())),
+            subcategory_temperature=finer.get("temperature", 1.0),
             metrics=metrics,
             provenance={
                 "starting_weights": config.backbone.origin or settings["backbone"]["weights"],

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from reelkind.core.taxonomy import NUM_CLASSES
+from reelkind.core.taxonomy import NUM_CLASSES, NUM_SUBCATEGORIES
 
 from .collapse import note_collapse
 from .data import Sample
@@ -19,7 +18,9 @@ from .evaluation.metrics import balanced_nll, bootstrap_intervals, calibration_e
 from .evaluation.predictions import Predictions
 from .folding import Tail
 from .grouping import group_folds, origin_groups
+from .models import TemporalHead
 from .stages import Trainer
+from .subcategory_metrics import SubcategoryAnswers
 from .tracking import MetricsLog
 
 
@@ -31,11 +32,13 @@ class CrossValidation:
         metrics: for the bundle.
         temperature: fits the predictions best.
         predictions: of every clip by the model that never saw its work.
+        subcategories: likewise; None of heads without that output.
     """
 
     metrics: dict[str, Any] = field(default_factory=dict)
     temperature: float = 1.0
     predictions: Predictions | None = None
+    subcategories: SubcategoryAnswers | None = None
 
 
 def cross_validate(trainer: Trainer, tail: Tail, log: MetricsLog) -> CrossValidation:
@@ -54,6 +57,7 @@ def cross_validate(trainer: Trainer, tail: Tail, log: MetricsLog) -> CrossValida
     if num_folds < 2:
         return CrossValidation()
     logits = np.zeros((len(training.samples), NUM_CLASSES))
+    finer = np.zeros((len(training.samples), NUM_SUBCATEGORIES)) if config.head.subcategory_weight else None
     fold_of = np.zeros(len(training.samples), np.int64)
     clips = training.clip_indices
     for fold, held_out in enumerate(group_folds(training.samples, num_folds, config.seed)):
@@ -63,7 +67,9 @@ def cross_validate(trainer: Trainer, tail: Tail, log: MetricsLog) -> CrossValida
             raise DataError(f"fold {fold} of {num_folds} holds no clip to test on: lower evaluation.num_folds")
         fitted, head = trainer.fit(tail, chosen, fold_log)
         features = trainer.features(fitted, training.clean, tested)
-        logits[tested] = _head_logits(head, [features.of(i) for i in range(len(tested))])
+        logits[tested], second = _head_logits(head, [features.of(i) for i in range(len(tested))])
+        if finer is not None and second is not None:
+            finer[tested] = second
         fold_of[tested] = fold
         scores = score(logits[tested], training.labels[tested])
         fold_log.write(stage="fold", fold=fold, accuracy=round(scores.accuracy, 4), macro_f1=round(scores.macro_f1, 4))
@@ -88,8 +94,10 @@ def cross_validate(trainer: Trainer, tail: Tail, log: MetricsLog) -> CrossValida
         "ece_uncalibrated": round(calibration_error(softmax(logits), labels), 4),
         "ece_calibrated": round(calibration_error(scaled, labels), 4),
     }
-    predictions = predictions_of(config.name, [training.samples[i] for i in clips], logits, temperature)
-    return CrossValidation(metrics, temperature, predictions)
+    samples = [training.samples[i] for i in clips]
+    predictions = predictions_of(config.name, samples, logits, temperature)
+    said = None if finer is None else SubcategoryAnswers(samples, finer[clips], softmax(logits, temperature))
+    return CrossValidation(metrics, temperature, predictions, said)
 
 
 def predictions_of(member: str, samples: Sequence[Sample], logits: np.ndarray, temperature: float) -> Predictions:
@@ -106,5 +114,8 @@ def predictions_of(member: str, samples: Sequence[Sample], logits: np.ndarray, t
 
 
 @torch.inference_mode()
-def _head_logits(head: nn.Module, clips: Sequence[np.ndarray]) -> np.ndarray:
-    return np.concatenate([head(torch.from_numpy(clip).float().unsqueeze(0))[0].numpy() for clip in clips])
+def _head_logits(head: TemporalHead, clips: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Logits float [N, K], and of the second output float [N, 46] if there is one."""
+    answers = [head.outputs(torch.from_numpy(clip).float().unsqueeze(0)) for clip in clips]
+    logits, _, _, *finer = zip(*answers, strict=True)
+    return torch.cat(logits).numpy(), torch.cat(finer[0]).numpy() if finer else None

@@ -119,6 +119,13 @@ class TemporalHead(nn.Module):
         embedding = (attention.unsqueeze(-1) * x).sum(dim=1)  # [N, E]
         return self.classifier(self.dropout(embedding)), attention, embedding
 
+    def outputs(self, features: Tensor) -> tuple[Tensor, ...]:
+        """All that is served: what ``forward`` gives, then the logits of the second output where there is one."""
+        logits, attention, embedding = self(features)
+        if not self.config.num_subcategories:
+            return logits, attention, embedding
+        return logits, attention, embedding, self.classify_subcategories(embedding)
+
     def classify_subcategories(self, embedding: Tensor) -> Tensor:
         """The second output, for heads trained with one: embedding float32 [N, E] to logits float32 [N, 46].
 

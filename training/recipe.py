@@ -42,6 +42,7 @@ from .seen import write_seen
 from .stage_store import StageStore
 from .stages import Trainer, TrainingSet, subcategory_labels
 from .storage import round_as_stored
+from .subcategory_metrics import SubcategoryAnswers, measure_all, require_subcategories
 from .tracking import MetricsLog
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ def run(config: Config, data: Path, out: Path, cache: Path, fresh: bool = False)
     device, started, seconds = resolve_device(config.device), time.monotonic(), dict[str, float]()
     with distributed.process_group(device):
         train, val = split_samples(chosen_samples(config.data, data))
+        require_subcategories(train, config.head.subcategory_weight)
         logger.info("%d training and %d validation samples", len(train), len(val))
         backbone = _pretrained(config.backbone, data)
         tail = Tail(backbone, config.backbone.frozen_blocks)
@@ -89,13 +91,15 @@ def run(config: Config, data: Path, out: Path, cache: Path, fresh: bool = False)
             round_as_stored(backbone, config.backbone.storage)
             round_as_stored(head)
             with _timed(seconds, "validation"):
-                said, measured = _measure(config, backbone, head, val, folds.temperature, log)
+                said, measured, finer = _measure(config, backbone, head, val, folds.temperature, log)
             seconds |= {**_training_seconds(log.lines), "this run": time.monotonic() - started}
             held_out = said if folds.predictions is None else predictions.joined([folds.predictions, said])
+            subcategories = measure_all(train, folds.subcategories, finer, config.evaluation.num_bootstraps)
             metrics = {
                 "held_out": _headline(held_out, config),
                 "cross_validation": folds.metrics,
                 "val": measured,
+                **({"subcategory": subcategories} if subcategories else {}),
                 "collapsed": final_collapses(log.lines),
             }
             about = describe_run(config, [*train, *val], device, seconds, resumed=bool(store.found))
@@ -195,8 +199,11 @@ def _measure(
     samples: Sequence[Sample],
     temperature: float,
     log: MetricsLog,
-) -> tuple[Predictions, dict[str, Any]]:
-    """What the finished modules say of files, read exactly as serving reads them, in FP32, and how good it is."""
+) -> tuple[Predictions, dict[str, Any], SubcategoryAnswers | None]:
+    """What the finished modules say of files, read exactly as serving reads them, in FP32, and how good it is.
+
+    Last come subcategories, of heads that have that output.
+    """
     answers = [predict(backbone, head, sample.path, config) for sample in tqdm(samples, desc="val")]
     logits, embeddings = (np.concatenate(parts) for parts in zip(*answers, strict=True))
     labels = np.array([sample.label for sample in samples])
@@ -205,7 +212,7 @@ def _measure(
     log.write(stage="val", accuracy=round(scores.accuracy, 4), macro_f1=round(scores.macro_f1, 4))
     note_collapse(log, "validation clips", scores.confusion)
     wrong = [sample for sample, row in zip(samples, logits, strict=True) if row.argmax() != sample.label]
-    return predictions_of(config.name, samples, logits, temperature), {
+    measured = {
         "num_clips": len(samples),
         "num_works": len(set(origin_groups(samples))),
         **scores.summary(),
@@ -214,8 +221,9 @@ def _measure(
         ),
         "ece": round(calibration_error(probabilities, labels), 4),
         "wrong": [sample.path.stem for sample in wrong],
-        **_measure_subcategories(head, embeddings, samples),
     }
+    finer = SubcategoryAnswers(samples, _finer_logits(head, embeddings), probabilities) if _has_finer(head) else None
+    return predictions_of(config.name, samples, logits, temperature), measured, finer
 
 
 def _headline(held_out: Predictions, config: Config) -> dict[str, Any]:
@@ -225,15 +233,14 @@ def _headline(held_out: Predictions, config: Config) -> dict[str, Any]:
     return {**found, "ece": round(calibration_error(probabilities, held_out.labels), 4)}
 
 
+def _has_finer(head: TemporalHead) -> bool:
+    return head.config.num_subcategories > 0
+
+
 @torch.inference_mode()
-def _measure_subcategories(head: TemporalHead, embeddings: np.ndarray, samples: Sequence[Sample]) -> dict[str, Any]:
-    """How often the second output is right, where a head has one and samples carry a subcategory."""
-    labels = subcategory_labels(samples)
-    known = np.flatnonzero(labels >= 0)
-    if not head.config.num_subcategories or not len(known):
-        return {}
-    said = head.classify_subcategories(torch.from_numpy(embeddings[known])).argmax(dim=1).numpy()
-    return {"subcategory": {"num_clips": len(known), "accuracy": round(float((said == labels[known]).mean()), 4)}}
+def _finer_logits(head: TemporalHead, embeddings: np.ndarray) -> np.ndarray:
+    logits: np.ndarray = head.classify_subcategories(torch.from_numpy(embeddings)).numpy()
+    return logits
 
 
 @torch.inference_mode()

@@ -123,6 +123,37 @@ def test_the_table_is_aligned_and_one_line_a_video(
     assert bad[column:] == "-          no such file"
 
 
+def test_subcategories_have_a_column_where_the_server_names_some(
+    standin: StandinServer, clip_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    standin.subcategories_learnt = ("anime_mecha", "moba")
+    assert run("--url", standin.url, clip_path, "nope.mp4") == 1
+    header, good, bad = capsys.readouterr().out.splitlines()
+    column, next_column = header.index("SUBCATEGORY"), header.index("CONFIDENCE")
+    assert good[column:next_column].strip() == "anime_mecha"
+    assert "█" in good[next_column:]
+    assert bad[next_column:] == "no such file"
+    standin.subcategories_learnt = None
+    assert run("--url", standin.url, clip_path) == 0
+    assert "SUBCATEGORY" not in capsys.readouterr().out
+
+
+def test_json_and_csv_have_the_subcategory(
+    standin: StandinServer, clip_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    standin.subcategories_learnt = ("anime_mecha", "moba")
+    assert run("--url", standin.url, "--jsonl", clip_path, "nope.mp4") == 1
+    good, bad = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (good["subcategory"], set(good["subcategories"])) == ("anime_mecha", {"anime_mecha", "moba"})
+    assert (bad["subcategory"], bad["subcategories"]) == (None, None)
+    assert run("--url", standin.url, "--jsonl", "--subcategories", clip_path) == 0
+    assert len(json.loads(capsys.readouterr().out)["subcategories"]) == 46
+    assert run("--url", standin.url, "--csv", clip_path) == 0
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert row["subcategory"] == "anime_mecha"
+    assert float(row["subcategory_confidence"]) == pytest.approx(good["subcategory_confidence"])
+
+
 @pytest.mark.parametrize("shape", ["--jsonl", "--csv", "--top-k=1"])
 def test_an_untrained_model_is_labelled_everywhere(
     standin: StandinServer, clip_path: Path, capsys: pytest.CaptureFixture, shape: str

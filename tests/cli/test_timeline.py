@@ -158,6 +158,21 @@ def test_csv_has_a_row_a_segment_and_one_a_video(video: Path, cut_off: Path, cap
     assert (rows[5]["path"], rows[5]["error"]) == ("nope,.mp4", "no such file")
 
 
+def test_segments_have_their_subcategory(standin: StandinServer, video: Path, capsys: pytest.CaptureFixture) -> None:
+    standin.subcategories_learnt = ("anime_mecha", "moba")
+    assert run("timeline", "--rate", 2, "--jsonl", video) == 0
+    first, second, _ = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (first["label"], first["subcategory"]) == ("animation", "anime_mecha")
+    assert 0 < first["subcategory_confidence"] < first["confidence"]
+    assert (second["label"], second["subcategory"], second["subcategory_confidence"]) == ("natural", None, None)
+    assert run("timeline", "--rate", 2, "--csv", video) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["subcategory"] for row in rows] == ["anime_mecha", "", ""]
+    assert run("timeline", "--rate", 2, video) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.endswith("anime_mecha") for line in lines if " .. " in line] == [True, False]
+
+
 def test_one_that_fails_does_not_end_the_others(
     video: Path, cut_off: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -9,8 +9,8 @@ from reelkind.cli.main import build_parser, main
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["classify", "--attention", "a.mp4"], "--attention and --embedding are for --jsonl"),
-        (["classify", "--embedding", "--csv", "a.mp4"], "--attention and --embedding are for --jsonl"),
+        (["classify", "--attention", "a.mp4"], "--attention, --embedding and --subcategories are for --jsonl"),
+        (["classify", "--embedding", "--csv", "a.mp4"], "--attention, --embedding and --subcategories are for --jsonl"),
         (["timeline", "--windows", "a.mp4"], "--windows and --embeddings are for --jsonl"),
         (["timeline", "--embeddings", "--csv", "a.mp4"], "--windows and --embeddings are for --jsonl"),
         (["serve", "--trace-rate", "5"], "--trace-rate needs --trace-otlp or --trace-file, which say where traces go"),

@@ -31,6 +31,33 @@ def test_a_saved_bundle_reads_back_equal(tmp_path: Path) -> None:
     assert {**saved.__dict__, "folder": None} == make().__dict__
 
 
+def test_what_a_head_has_learnt_is_kept_and_older_bundles_have_none(tmp_path: Path) -> None:
+    head = HeadInfo(feature_dim=1280, width=512, num_subcategories=46)
+    finer = make(head=head, subcategories_learnt=("moba", "pets"), subcategory_temperature=1.25)
+    saved = bundle.save(finer, tmp_path / "finer")
+    assert (saved.has_subcategories, saved.subcategories_learnt) == (True, ("moba", "pets"))
+    assert {**saved.__dict__, "folder": None} == finer.__dict__
+    older = bundle.save(make(), tmp_path / "older")
+    raw = json.loads((tmp_path / "older" / "bundle.json").read_text())
+    assert not [key for key in raw if key.startswith("subcategor")]
+    assert (older.has_subcategories, older.subcategories_learnt, older.subcategory_temperature) == (False, (), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"subcategories_learnt": ("moba", "dinosaurs")}, r"'lite', subcategories_learnt: unknown subcategories dinos"),
+        ({"subcategories_learnt": ("moba", "moba")}, "occur twice"),
+        ({"subcategories_learnt": ("moba",), "head": HeadInfo(1280, 512)}, "its head has no output for them"),
+        ({"subcategory_temperature": 0.0}, "subcategory_temperature must be above 0"),
+        ({"head": HeadInfo(1280, 512, num_subcategories=7)}, "has 7 subcategories, this release knows 46"),
+    ],
+)
+def test_subcategories_that_cannot_be_are_refused(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(**{"head": HeadInfo(1280, 512, num_subcategories=46), **changes})
+
+
 def test_a_full_disk_costs_no_bundle(tmp_path: Path) -> None:
     saved = bundle.save(make(), tmp_path)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -16,8 +16,13 @@ def resnet(name: str = "full", size_px: int = 224) -> Bundle:
     )
 
 
+def with_subcategories(name: str) -> Bundle:
+    return make(name, head=HeadInfo(1280, 512, num_subcategories=46), subcategories_learnt=("moba",))
+
+
 TWO_SIZES = [make(), resnet(size_px=288)]
 DEPLOYED = {ensemble.name: ensemble for ensemble in deployment(TWO_SIZES)}
+MIXED = {ensemble.name: ensemble for ensemble in deployment([with_subcategories("fine"), make()])}
 
 
 def fits(source: TensorSpec, target: TensorSpec) -> bool:
@@ -28,19 +33,31 @@ def fits(source: TensorSpec, target: TensorSpec) -> bool:
     )
 
 
-@pytest.mark.parametrize("ensemble", DEPLOYED.values(), ids=DEPLOYED.keys())
+@pytest.mark.parametrize(
+    "ensemble", [*DEPLOYED.values(), *MIXED.values()], ids=[*DEPLOYED, *(f"{name}-mixed" for name in MIXED)]
+)
 def test_every_step_is_fed_what_it_takes(ensemble: Ensemble) -> None:
     known = {spec.name: spec for spec in ensemble.inputs}
     for step in ensemble.steps:
         assert set(step.input_map) == {spec.name for spec in step.graph.inputs}
-        assert set(step.output_map) == {spec.name for spec in step.graph.outputs}
+        given = {spec.name for spec in step.graph.outputs}
+        unread = {"subcategory_logits"} if ensemble.members == ("fine", "lite") else set()
+        assert set(step.output_map) == given - unread
         for spec in step.graph.inputs:
             assert fits(known[step.input_map[spec.name]], spec)
-        for spec in step.graph.outputs:
+        for spec in (spec for spec in step.graph.outputs if spec.name in step.output_map):
             assert step.output_map[spec.name] not in known, "two steps write the same tensor"
             known[step.output_map[spec.name]] = spec
     for spec in ensemble.outputs:
         assert fits(known[spec.name], spec)
+
+
+def test_subcategories_come_out_where_every_member_has_them() -> None:
+    with_output = {name for name, ensemble in MIXED.items() if tensors.SUBCATEGORIES in ensemble.outputs}
+    kinds = ("classify{}", "classify{}_tta_fast", "classify{}_tta", "classify_features{}", "classify_features{}_tta")
+    assert with_output == {kind.format(group) for kind in kinds for group in ("", "_fine")}
+    both = classify_ensemble([with_subcategories("one"), with_subcategories("two")], temporal=True)
+    assert both.outputs[-1] == tensors.SUBCATEGORIES
 
 
 def test_a_deployment_offers_each_member_all_and_a_default() -> None:

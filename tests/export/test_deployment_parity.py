@@ -1,4 +1,7 @@
-"""Every ensemble of a real server against ONNX Runtime and NumPy in this process: two members that see other sizes."""
+"""Every ensemble of a real server against ONNX Runtime and NumPy in this process: two members that see other sizes.
+
+One of them tells subcategories.
+"""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -6,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reelkind.client import Client, Prediction
+from reelkind.core import specs
 from reelkind.core.bundle import Bundle
 from reelkind.core.specs import FP32_TOLERANCE, MAX_BATCH
+from reelkind.core.taxonomy import places_of_classes, subcategory_names
 from reelkind.export.clips import synthetic_clips
 from reelkind.export.deployment_parity import EnsembleReport, compare, table
 from reelkind.export.errors import ParityError
@@ -21,6 +27,7 @@ from reelkind.serving.server import TritonServer
 pytestmark = pytest.mark.triton
 
 LARGEST_PX = 48
+LEARNT = ("anime_mecha", "cg3d_feature", "moba", "fps_scifi", "racing_driving_sim", "pets")  # nothing of flat
 CLIPS = {count: list(synthetic_clips(LARGEST_PX, (count,)))[:3] for count in (1, 7)}
 
 
@@ -28,8 +35,14 @@ CLIPS = {count: list(synthetic_clips(LARGEST_PX, (count,)))[:3] for count in (1,
 def members(tmp_path_factory: pytest.TempPathFactory) -> list[Bundle]:
     folder = tmp_path_factory.mktemp("bundles")
     made = [
-        write_untrained_bundle(name, "mobilenet_v2", folder / name, seed, frame_size_px=size, width=width, num_layers=1)
-        for seed, (name, size, width) in enumerate((("small", 32, 16), ("large", LARGEST_PX, 8)))
+        write_untrained_bundle(
+            *(name, "mobilenet_v2", folder / name, seed),
+            frame_size_px=size,
+            width=width,
+            num_layers=1,
+            subcategories_learnt=learnt,
+        )
+        for seed, (name, size, width, learnt) in enumerate((("small", 32, 16, LEARNT), ("large", LARGEST_PX, 8, None)))
     ]
     for bundle in made:
         export_bundle(bundle)
@@ -71,6 +84,42 @@ def test_attention_of_every_kind_sums_to_one_and_members_count_as_told(
     np.testing.assert_allclose(both["probabilities"], expected, atol=1e-5)
     np.testing.assert_allclose(both["attention"].sum(axis=-1), 1, atol=1e-5)
     np.testing.assert_array_equal(both["embedding"][:, :8], alone["large"]["embedding"])  # in the order of names
+
+
+def test_subcategories_are_told_where_every_member_has_them(server: TritonServer, models: TritonModels) -> None:
+    frames = CLIPS[7][1].frames[None]
+    for tta in specs.TTA:
+        answer = models.infer(specs.classify_name("small", tta), {"frames": frames})
+        found = answer["subcategories"][0]
+        for number, places in enumerate(places_of_classes().values()):
+            np.testing.assert_allclose(found[places].sum(), answer["probabilities"][0, number], atol=1e-6)
+        named = [name for name, share in zip(subcategory_names(), found, strict=True) if share > 0]
+        assert set(LEARNT[:5]) < set(named) < {*LEARNT, *subcategory_names()[places_of_classes()["flat"]]}
+        assert np.ptp(found[places_of_classes()["flat"]]) < 1e-7
+    assert "subcategories" not in models.infer("classify_ensemble", {"frames": frames})
+    assert "subcategories" not in models.infer("classify_large", {"frames": frames})
+    for url in (server.url, server.http_url):
+        with Client(url, timeout_s=120) as client:
+            told = {member: client.classify_frames(frames[0], member=member) for member in ("small", "ensemble")}
+        assert isinstance(told["small"], Prediction)
+        assert isinstance(told["ensemble"], Prediction)
+        assert told["ensemble"].subcategories is None
+        assert told["small"].model.subcategories_learnt == tuple(sorted(LEARNT, key=subcategory_names().index))
+        inside = subcategory_names()[places_of_classes()[str(told["small"].label)]]
+        assert told["small"].subcategory in {*LEARNT} & {*inside} or told["small"].label == "flat"
+
+
+def test_subcategories_that_differ_are_found(members: list[Bundle], models: TritonModels) -> None:
+    def ask(name: str, feeds: Mapping[str, np.ndarray]) -> Tensors:
+        answer = models.infer(name, feeds)
+        if name == "classify_small":
+            answer["subcategories"] = answer["subcategories"][:, ::-1]
+        if name == "classify_small_tta":
+            del answer["subcategories"]
+        return answer
+
+    reports = compare(members, ask, {1: CLIPS[1][:1]})
+    assert [report.name for report in reports if not report.passed] == ["classify_small_tta", "classify_small"][::-1]
 
 
 def test_an_ensemble_that_answers_otherwise_is_found(members: list[Bundle], models: TritonModels) -> None:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from reelkind.core.bundle import BackboneInfo, Bundle, HeadInfo
 from reelkind.core.specs import VIEWS, average_graph, preprocess_graph
+from reelkind.core.taxonomy import NUM_SUBCATEGORIES, subcategories
 from reelkind.export.errors import ExportError
 from reelkind.export.graphs import build_average, build_preprocess, build_temporal_attention, build_temporal_views
 from reelkind.export.reference import onnx_stage
@@ -148,3 +149,53 @@ def test_huge_logits_do_not_overflow() -> None:
 def test_weights_that_fit_no_average_are_refused(weights: tuple[float, ...]) -> None:
     with pytest.raises(ExportError, match="2 member"):
         build_average([bundle("one", 8), bundle("two", 8)], weights)
+
+
+def finer(name: str, learnt: tuple[str, ...], temperature: float = 1.0) -> Bundle:
+    head = HeadInfo(8, 8, num_subcategories=NUM_SUBCATEGORIES)
+    return replace(bundle(name, 8, 1.3), head=head, subcategories_learnt=learnt, subcategory_temperature=temperature)
+
+
+def expected_subcategories(member: Bundle, logits: np.ndarray, finer_logits: np.ndarray) -> np.ndarray:
+    """Row by row, without anything of core.subcategories: float64 [B, V, 46]."""
+    powers = np.exp(logits.astype(np.float64) / member.temperature)
+    classes = powers / powers.sum(-1, keepdims=True)
+    result = np.zeros(finer_logits.shape)
+    for number, class_name in enumerate(("animation", "gaming", "natural", "flat")):
+        inside = [place for place, kind in enumerate(subcategories()) if kind.class_name == class_name]
+        known = [place for place in inside if subcategories()[place].name in member.subcategories_learnt]
+        if not known:
+            result[..., inside] = classes[..., [number]] / len(inside)
+            continue
+        shares = np.exp(finer_logits[..., known].astype(np.float64) / member.subcategory_temperature)
+        result[..., known] = shares / shares.sum(-1, keepdims=True) * classes[..., [number]]
+    return result
+
+
+@pytest.mark.parametrize("weights", [None, (3.0, 1.0)], ids=["equal", "3:1"])
+def test_subcategories_of_a_class_sum_to_its_probability(weights: tuple[float, float] | None) -> None:
+    bundles = [finer("one", ("anime_mecha", "moba", "pets", "fps_scifi"), 0.7), finer("two", ("cg3d_feature", "moba"))]
+    inputs = head_outputs(bundles, batch=3, views=2, time=5)
+    inputs[3][..., 0] = 3e4  # of what was not learnt
+    probabilities, _, _, given = onnx_stage(build_average(bundles, weights).SerializeToString())(inputs)
+    shares = [0.5, 0.5] if weights is None else [0.75, 0.25]
+    parts = [
+        expected_subcategories(member, inputs[4 * place], inputs[4 * place + 3]).mean(1)
+        for place, member in enumerate(bundles)
+    ]
+    np.testing.assert_allclose(given, np.tensordot(shares, parts, 1), atol=1e-6)
+    for number, class_name in enumerate(("animation", "gaming", "natural", "flat")):
+        inside = [place for place, kind in enumerate(subcategories()) if kind.class_name == class_name]
+        np.testing.assert_allclose(given[:, inside].sum(-1), probabilities[:, number], atol=1e-6)
+        unknown = [place for place in inside if subcategories()[place].name not in ("moba", "fps_scifi")]
+        if class_name == "gaming":
+            assert (given[:, unknown] == 0).all()
+    flat = [place for place, kind in enumerate(subcategories()) if kind.class_name == "flat"]
+    np.testing.assert_allclose(given[:, flat], given[:, flat[:1]].repeat(len(flat), 1), atol=1e-7)
+    np.testing.assert_allclose(given.sum(-1), 1, atol=1e-6)
+
+
+def test_an_average_with_a_member_without_subcategories_has_none() -> None:
+    mixed, alike = [finer("one", ("moba",)), bundle("two", 8)], [bundle("one", 8, 1.3), bundle("two", 8)]
+    assert average_graph(mixed) == average_graph(alike)
+    assert build_average(mixed) == build_average(alike)

@@ -15,6 +15,7 @@ from reelkind.core.specs import head_graph
 from reelkind.export.canonical import IR_VERSION, OPSET, with_metadata
 from reelkind.export.checkpoint import load_modules
 from reelkind.export.errors import ExportError, ParityError
+from reelkind.export.half import to_half
 from reelkind.export.members import average_file
 from reelkind.export.modules import build_head_graph
 from reelkind.export.reference import onnx_stage
@@ -56,6 +57,23 @@ def test_head_is_right_at_any_number_of_frames(
     assert [array.shape for array in given] == [(3, 2, 4), (3, 2, num_frames), (3, 2, 16)]
     for array, tensor in zip(given, expected, strict=True):
         np.testing.assert_allclose(array.reshape(tensor.shape), tensor, atol=1e-5)
+
+
+def test_a_second_output_is_exported_and_stays_fp32_in_half() -> None:
+    torch.manual_seed(3)
+    info = HeadInfo(feature_dim=24, width=16, num_layers=1, num_subcategories=46)
+    module, bundle = TemporalHead(info).eval(), Bundle("odd", BackboneInfo("any", 24, 64), info, 16)
+    graph, features = build_head_graph(bundle, module), torch.randn(3, 2, 7, 24)
+    given = onnx_stage(graph.SerializeToString())([features.numpy()])
+    expected = torch_stage(module, 2)([features.numpy()])
+    assert [array.shape for array in given] == [(3, 2, 4), (3, 2, 7), (3, 2, 16), (3, 2, 46)]
+    for array, wanted in zip(given, expected, strict=True):
+        np.testing.assert_allclose(array, wanted, atol=1e-5)
+    half = to_half(head_graph(bundle), graph).model
+    types = {tensor.name: tensor.data_type for tensor in half.graph.initializer}
+    (weight,) = [name for name in types if "subcategory_classifier.weight" in name]
+    assert types[weight] == onnx.TensorProto.FLOAT
+    assert onnx.TensorProto.FLOAT16 in types.values()
 
 
 def test_a_graph_broken_on_purpose_is_named(head: tuple[Bundle, TemporalHead, onnx.ModelProto]) -> None:

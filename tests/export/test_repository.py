@@ -19,8 +19,8 @@ from reelkind.export.errors import ExportError
 from reelkind.export.execution import FLAVOURS
 from reelkind.export.graphs import build_preprocess
 from reelkind.export.onnx_files import export_average
-from reelkind.export.origin import metadata_entries
-from reelkind.export.repository import standard_ensembles, write_repository
+from reelkind.export.origin import metadata_entries, origin
+from reelkind.export.repository import ensemble_config, standard_ensembles, write_repository
 
 COMPOSING = ("preprocess", "preprocess_tta", "backbone_lite", "head_lite", "average_lite")
 COMPOSING += ("temporal_views", "temporal_attention")
@@ -94,6 +94,43 @@ def test_features_tell_their_kind_and_no_threshold(repository: Path) -> None:
     assert (features["kind"], features["views"]) == ("features", "identity,flip,narrow,narrow_flip")
     assert "abstain_below" not in features
     assert (head["kind"], head["views"], head["temporal_views"]) == ("classify_features", "any", "forward,even,odd")
+
+
+def test_ensembles_tell_which_subcategories_they_name(shipped: Bundle) -> None:
+    def finer(name: str, *learnt: str) -> Bundle:
+        head = replace(shipped.head, num_subcategories=46)
+        return replace(shipped, name=name, head=head, subcategories_learnt=learnt)
+
+    members = {
+        each.name: each for each in (finer("one", "pets", "moba"), finer("two", "moba", "cg3d_feature"), shipped)
+    }
+
+    def told(ensemble: str, *names: str) -> pb.ModelConfig:
+        several = [members[name] for name in names]
+        (found,) = [each for each in standard_ensembles(several) if each.name == ensemble]
+        return ensemble_config(found, members)
+
+    for kind in ("classify", "classify_tta_fast", "classify_tta", "classify_features", "classify_features_tta"):
+        alone = told(kind, "one")
+        assert [(each.name, list(each.dims)) for each in alone.output][-1] == ("subcategories", [46])
+        assert alone.parameters["subcategories_learnt"].string_value == "moba,pets"
+    assert told("classify_ensemble", "one", "two").parameters["subcategories_learnt"].string_value == "moba"
+    for without in (told("classify_ensemble", "one", "lite"), told("features", "one"), told("classify", "lite")):
+        assert "subcategories_learnt" not in without.parameters
+        assert "subcategories" not in [each.name for each in without.output]
+
+
+def test_graphs_of_other_subcategories_are_of_another_origin(shipped: Bundle) -> None:
+    finer = replace(shipped, head=replace(shipped.head, num_subcategories=46), subcategories_learnt=("moba",))
+    several = [
+        shipped,
+        finer,
+        replace(finer, subcategories_learnt=("pets",)),
+        replace(finer, subcategory_temperature=2.0),
+    ]
+    origins = [origin(specs.average_graph([each]), {each.name: each}) for each in several]
+    assert len(set(origins)) == 4
+    assert len({origin(specs.head_graph(each), {each.name: each}) for each in several}) == 1
 
 
 def test_networks_batch_and_composing_models_warm_up(repository: Path) -> None:

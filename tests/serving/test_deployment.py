@@ -12,6 +12,7 @@ from reelkind.core import bundle as bundles
 from reelkind.core.abstaining import with_joint
 from reelkind.core.bundle import Bundle
 from reelkind.export.promotion_files import version_files
+from reelkind.export.repository import ensemble_config, standard_ensembles
 from reelkind.serving.deployment import deployed_member, neighbours, with_bundle
 from reelkind.serving.errors import ServingError
 from reelkind.serving.versions import VersionedRepository
@@ -83,6 +84,20 @@ def test_bundle_put_in_for_itself_changes_nothing(store):
     bundle = bundles.load(LITE)
     concerned = deployed_member(store, bundle)
     assert with_bundle(concerned, store.ensembles(), bundle) == concerned
+
+
+def test_ensembles_tell_which_subcategories_the_new_version_has_learnt():
+    def finer(name, *learnt):
+        bundle = bundles.load(LITE)
+        return replace(bundle, name=name, head=replace(bundle.head, num_subcategories=46), subcategories_learnt=learnt)
+
+    members = {each.name: each for each in (finer("one", "moba", "pets"), finer("two", "pets", "cg3d_feature"))}
+    ensembles = standard_ensembles(list(members.values()))
+    before = {each.name: ensemble_config(each, members) for each in ensembles}
+    members["one"] = finer("one", "anime_mecha", "cg3d_feature")
+    after = {each.name: ensemble_config(each, members) for each in ensembles if "one" in each.members}
+    assert after["classify_ensemble"].parameters["subcategories_learnt"].string_value == "cg3d_feature"
+    assert with_bundle({name: before[name] for name in after}, before, members["one"]) == after
 
 
 def test_other_sizes_are_named(store, new):

@@ -43,6 +43,21 @@ def test_mixing_mixes_inputs_and_targets_alike() -> None:
     assert soft.tolist() == [[0.75, 0.25], [0.25, 0.75]]
 
 
+def test_mixing_with_an_unknown_label_leaves_the_known_share_of_the_loss() -> None:
+    targets, logits = smooth_targets(torch.tensor([1, -1, 2, -1]), 4, 0.1), torch.randn(4, 4, requires_grad=True)
+    (mixed,) = mix((targets,), 0.75, torch.tensor([1, 0, 0, 3]))
+    assert torch.allclose(mixed[0], 0.75 * targets[0])  # known with unknown
+    assert torch.allclose(mixed[1], 0.25 * targets[0])  # unknown with known
+    assert torch.allclose(mixed[2], 0.75 * targets[2] + 0.25 * targets[0])
+    assert (mixed[3] == 0).all()
+    loss = focal_loss(logits, mixed)
+    each = [focal_loss(logits[[i]], targets[[j]]) for i, j in ((0, 0), (1, 0), (2, 2), (2, 0))]
+    assert torch.allclose(loss, (0.75 * each[0] + 0.25 * each[1] + 0.75 * each[2] + 0.25 * each[3]) / 4)
+    loss.backward()
+    assert logits.grad is not None
+    assert (logits.grad[3] == 0).all()
+
+
 def test_unknown_labels_cost_nothing() -> None:
     targets = smooth_targets(torch.tensor([1, -1]), 4, 0.1)
     assert targets[1].tolist() == [0, 0, 0, 0]

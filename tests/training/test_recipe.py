@@ -1,6 +1,8 @@
+import csv
 import dataclasses
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 import torch
 
 from reelkind.core import bundle as bundles
-from reelkind.core.taxonomy import CLASSES
+from reelkind.core.taxonomy import CLASSES, subcategories
 from reelkind.export.checkpoint import load_modules
 from reelkind.training import recipe
 from reelkind.training.backbones import build_backbone, read_state_dict
@@ -111,11 +113,56 @@ def test_subcategories_are_learned_beside_the_classes(data: Path, config: Config
     finer = dataclasses.replace(config, head=head, evaluation=EvaluationConfig(num_folds=0, num_bootstraps=5))
     bundle = recipe.run(finer, data, tmp_path / "finer", tmp_path / "cache")
     assert bundle.head.num_subcategories == 46
-    assert bundle.metrics["val"]["subcategory"]["num_clips"] == 4
+    assert bundle.subcategories_learnt == ()  # two works a class are too few
+    assert bundle.metrics["subcategory"] == {
+        **{"learnt": [], "min_works": 3, "temperature": 1.0},
+        **{"cross_validation": {}, "val": {}},
+    }
+    assert "Learnt (0 of 46), each from at least 3 works: none." in (tmp_path / "finer" / "README.md").read_text()
     state = read_state_dict(bundle.path(bundles.HEAD_WEIGHTS_NAME))
     assert state["subcategory_classifier.weight"].shape == (46, 16)
     _, reloaded = load_modules(bundle)
     assert reloaded.classify_subcategories(torch.zeros(1, 16)).shape == (1, 46)
+
+
+def test_what_three_works_show_is_learnt_measured_and_calibrated(data: Path, config: Config, tmp_path: Path) -> None:
+    labelled = tmp_path / "data"
+    shutil.copytree(data, labelled)
+    manifest = labelled / "stills" / "manifest.csv"
+    with manifest.open() as file:
+        rows = list(csv.DictReader(file))
+    with manifest.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        for row in rows:
+            kind = next(kind.name for kind in subcategories() if kind.class_name == row["class"])
+            writer.writerow({**row, "subcategory": kind if row["class"] in ("gaming", "flat") else ""})
+    head = dataclasses.replace(config.head, subcategory_weight=0.3)
+    bundle = recipe.run(dataclasses.replace(config, head=head), labelled, tmp_path / "finer", tmp_path / "cache")
+    assert bundle.subcategories_learnt == ("sandbox_voxel", "slideshow_photo_montage")
+    found = bundle.metrics["subcategory"]
+    assert found["learnt"] == list(bundle.subcategories_learnt)
+    assert found["temperature"] == bundle.subcategory_temperature > 0
+    for key, count in (("cross_validation", 4), ("val", 2)):
+        assert found[key]["num_clips"] == found[key]["num_works"] == count
+        assert set(found[key]["by_class"]) == {"gaming", "flat"}
+        low, high = found[key]["interval_95"]
+        assert 0 <= low <= found[key]["top1"] <= high <= 1
+    card = (tmp_path / "finer" / "README.md").read_text()
+    assert "Learnt (2 of 46), each from at least 3 works: sandbox_voxel, slideshow_photo_montage." in card
+    assert "| validation, gaming | 1 | 1 |" in card
+
+
+def test_subcategories_that_nothing_is_labelled_with_are_refused(data: Path, config: Config, tmp_path: Path) -> None:
+    head = dataclasses.replace(config.head, subcategory_weight=0.3)
+    bare = tmp_path / "data"
+    shutil.copytree(data, bare)
+    manifest = bare / "clips" / "manifest.csv"
+    header, rows = manifest.read_text().split("\n", 1)
+    manifest.write_text(f"{header}\n{re.sub(',[a-z0-9_]+$', ',my own word', rows, flags=re.MULTILINE)}")
+    with pytest.raises(DataError, match=r"head.subcategory_weight = 0.3 .* column 'subcategory' .* my own word"):
+        recipe.run(dataclasses.replace(config, head=head), bare, tmp_path / "out", tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize(("name", "frozen"), [("mobilenet_v2_levels", 0), ("mobilenet_v2", 19)])

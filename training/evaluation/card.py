@@ -11,7 +11,7 @@ from typing import Any
 from reelkind.core import bundle as bundles
 from reelkind.core.abstaining import with_joint
 from reelkind.core.bundle import Bundle
-from reelkind.core.taxonomy import CLASSES
+from reelkind.core.taxonomy import CLASSES, NUM_SUBCATEGORIES, subcategory_names
 
 from .report import baseline_lines, comparison_lines, ensemble_lines, headlines, member_lines, shortcut_lines
 
@@ -57,6 +57,8 @@ def card(bundle: Bundle, notes: str = "") -> str:
     for name, row in zip(CLASSES, val["confusion"], strict=True):
         lines.append(f"| {name} | " + " | ".join(map(str, row)) + f" | {val['recall'][name]:.2f} |")
     lines += ["", "Wrong in validation: " + (", ".join(f"`{name}`" for name in val["wrong"]) or "none") + ".", ""]
+    if bundle.has_subcategories:
+        lines += [*subcategory_lines(bundle), ""]
     if notes:
         lines += [notes.strip(), ""]
     if bundle.metrics.get(EVALUATION):
@@ -78,6 +80,38 @@ def card(bundle: Bundle, notes: str = "") -> str:
 
         lines += ["Made by:", "", "```text", run_table(provenance["run"]), "```", ""]
     return "\n".join(lines)
+
+
+def subcategory_lines(bundle: Bundle) -> list[str]:
+    """Which subcategories the bundle names, and how often it is right."""
+    found, learnt = bundle.metrics.get("subcategory", {}), bundle.subcategories_learnt
+    lines = [
+        "## Subcategories",
+        "",
+        "| measured on | clips | works | subcategory right (95 %) |",
+        "|---|---|---|---|",
+    ]
+    for title, key in (("cross-validation by work", "cross_validation"), ("validation", "val")):
+        measured = found.get(key, {})
+        parts = {"": measured, **measured.get("by_class", {})} if measured else {}
+        for name, part in parts.items():
+            low, high = part["interval_95"]
+            where = f"{title}, {name}" if name else title
+            right = f"{part['top1']:.3f} ({low:.2f}–{high:.2f})"
+            lines.append(f"| {where} | {part['num_clips']} | {part['num_works']} | {right} |")
+    lines += [
+        "",
+        "Of clips whose subcategory was learnt; named is the likeliest learnt one of the class that is said, so that a "
+        f"wrong class counts as wrong. Temperature {bundle.subcategory_temperature}.",
+        "",
+        f"Learnt ({len(learnt)} of {NUM_SUBCATEGORIES}), each from at least {found.get('min_works', 1)} works: "
+        f"{', '.join(learnt) or 'none'}.",
+        "",
+        "Not learnt, and never named: "
+        + (", ".join(name for name in subcategory_names() if name not in learnt) or "none")
+        + ".",
+    ]
+    return lines
 
 
 def evaluation_lines(bundle: Bundle) -> list[str]:
