@@ -13,7 +13,6 @@ from reelkind.core.bundle import RESERVED_NAMES
 from .errors import ConfigError
 from .schema import apply_override, build
 
-STILLS = ("all", "with_subcategory")
 STORAGES = ("float16", "int8")
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -29,12 +28,9 @@ class DataConfig:
     """File in the data folder with a second reading of the samples (``training.datasets.readings``); empty for none."""
     optional: bool = False
     """Whether a missing folder is passed over instead of refused."""
-    stills: str = "all"
-    """Pictures to learn from: ``all``, or only those ``with_subcategory`` of the taxonomy."""
-
-    def __post_init__(self) -> None:
-        if self.stills not in STILLS:
-            raise ConfigError(f"data.stills must be one of {', '.join(STILLS)}, got {self.stills!r}")
+    stills_per_subcategory: int = -1
+    """Pictures to learn from: at most so many of each subcategory, of as many works as there are, and none without one
+    of the taxonomy's; -1 takes all."""
 
 
 @dataclass(frozen=True)

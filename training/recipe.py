@@ -38,9 +38,10 @@ from .frames import CLEAN
 from .grouping import origin_groups
 from .models import Backbone, TemporalHead
 from .provenance import describe_run
+from .sampling import with_few_stills
 from .seen import write_seen
 from .stage_store import StageStore
-from .stages import Trainer, TrainingSet, subcategory_labels
+from .stages import Trainer, TrainingSet
 from .storage import round_as_stored
 from .subcategory_metrics import SubcategoryAnswers, measure_all, require_subcategories
 from .tracking import MetricsLog
@@ -135,10 +136,8 @@ def chosen_samples(wanted: DataConfig, data: Path) -> list[Sample]:
         DataError: if a manifest or the second reading is missing or malformed.
     """
     samples = read_samples(data, wanted.sources, wanted.optional, wanted.readings)
-    if wanted.stills == "all":
-        return samples
-    pairs = zip(samples, subcategory_labels(samples) >= 0, strict=True)
-    return [sample for sample, is_known in pairs if is_known or not sample.is_still]
+    limit = wanted.stills_per_subcategory
+    return samples if limit < 0 else with_few_stills(samples, limit)
 
 
 def _training_set(

@@ -28,7 +28,6 @@ def test_defaults_need_no_file() -> None:
         ({"seed": "zero"}, "seed must be int"),
         ({"data": {"optional": 1}}, "data.optional must be bool"),
         ({"data": {"sources": "clips"}}, "data.sources must be a list"),
-        ({"data": {"stills": "some"}}, "stills must be one of all, with_subcategory"),
         ({"augment": {"num_variants": -1}}, "num_variants must not be negative"),
         ({"name": "two words"}, "name 'two words' must be letters"),
         ({"name": "tta"}, "name 'tta' is taken"),

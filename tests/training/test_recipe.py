@@ -206,6 +206,6 @@ def test_missing_data_and_weights_are_named(data: Path, tmp_path: Path) -> None:
 def test_stills_without_a_subcategory_can_be_left_out(data: Path) -> None:
     wanted = parse_config(SETTINGS).data
     every = recipe.chosen_samples(wanted, data)
-    known = recipe.chosen_samples(dataclasses.replace(wanted, stills="with_subcategory"), data)
+    known = recipe.chosen_samples(dataclasses.replace(wanted, stills_per_subcategory=9), data)
     assert [sample for sample in every if not sample.is_still] == known  # this data set's stills have none
     assert len(every) > len(known)
