@@ -42,7 +42,7 @@ def install() -> None:
     holder: Any = importlib.import_module(_HOLDER)
     known, kind = holder._ARRAY_API, ctypes.c_void_p * _TABLE_LENGTH
     table = kind.from_buffer_copy(kind.from_address(get(known, None)))
-    original = _PROTOTYPE(table[_NEW_FROM_DESCR])
+    original = _PROTOTYPE(table[_NEW_FROM_DESCR] or 0)
 
     def new_from_descr(
         subtype: Any, descr: Any, nd: int, dims: Any, strides: Any, data: Any, flags: int, obj: Any
