@@ -35,11 +35,13 @@ class Picture:
         pts: its presentation time in ticks, which is always known.
         frame: the pixels.
         is_last: whether the pictures end with it, in answers of ``pictures_at``.
+        until: where the next one takes its place, in answers of ``pictures_at``; None of the last.
     """
 
     pts: int
     frame: VideoFrame
     is_last: bool = False
+    until: int | None = None
 
 
 def pictures_at(
@@ -81,7 +83,7 @@ def pictures_at(
         if upcoming is None:
             _refuse_cut_off(path, stream, current, start, duration)
             current = replace(current, is_last=True)
-        yield current
+        yield current if upcoming is None else replace(current, until=upcoming.pts)
 
 
 def _refuse_cut_off(
