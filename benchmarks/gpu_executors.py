@@ -75,7 +75,7 @@ def onnx_executor(bundle: Bundle, graph: Graph, precision: str) -> Executor:
     Raises:
         RuntimeError: if this onnxruntime has no such provider, or it does not start.
     """
-    import onnxruntime
+    from reelkind.export.onnx_runtime import onnxruntime
 
     provider = "CUDAExecutionProvider"
     if provider not in onnxruntime.get_available_providers():

@@ -27,7 +27,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
 from reelkind.benchmarks import environment
 from reelkind.cli._embedded import embedded_server
@@ -35,6 +34,7 @@ from reelkind.client import Client
 from reelkind.core import bundle as bundles
 from reelkind.core import video
 from reelkind.core.specs import Graph
+from reelkind.export.onnx_runtime import onnxruntime
 from reelkind.export.origin import find_graph_file
 from reelkind.export.reference import OnnxPipeline
 from reelkind.export.steps import Stage, run_steps

@@ -50,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand: results to stdout, talk to stderr; 0 ok, 1 failed, 2 usage."""
     _open_closed_streams()
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it would talk about what becomes an error of ours
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # ONNX Runtime, whoever loads it, would report to its maker
     signal.signal(signal.SIGTERM, _exit)
     args = build_parser().parse_args(argv)
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(args.verbose, 2)]

@@ -9,11 +9,13 @@ import sys
 import time
 import weakref
 from collections.abc import Iterator
+from dataclasses import asdict
 from multiprocessing import Pipe
 from typing import Any
 
 from reelkind.core import reading
 from reelkind.core.errors import VideoError
+from reelkind.core.limits import Limits
 from reelkind.core.video import Chunk, Clip
 
 START_TIMEOUT_S = 60.0  # a worker is ready after half a second, on a machine under load after several
@@ -28,7 +30,7 @@ _PROGRAM = """\
 import json, sys
 sys.path[:] = json.loads(sys.argv[2])
 from reelkind.core import reading
-reading.main(int(sys.argv[1]))
+reading.main(int(sys.argv[1]), json.loads(sys.argv[3]))
 """
 
 
@@ -39,10 +41,11 @@ class Worker:
     in a notebook, or read from stdin. Nor a fork, which gRPC's threads and locks do not survive.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
         self._connection, theirs = Pipe()
         self._ready = False
-        command = [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno()), json.dumps([*map(str, sys.path)])]
+        arguments = [str(theirs.fileno()), json.dumps([*map(str, sys.path)]), json.dumps(asdict(limits))]
+        command = [sys.executable, "-P", "-c", _PROGRAM, *arguments]
         # Until the worker can ignore Ctrl-C, which a terminal sends to all processes, it must not see it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -112,6 +115,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _cause_of_death(exit_code: int) -> str:
     if exit_code == -signal.SIGKILL:
         return "was killed, probably for want of memory"
+    if exit_code == -signal.SIGXCPU:
+        return "took more processor time than it is allowed"
     if exit_code < 0:
         return f"crashed ({signal.strsignal(-exit_code) or f'signal {-exit_code}'}): the file is damaged or malicious"
     return f"ended unexpectedly with exit code {exit_code}"

@@ -16,12 +16,15 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from reelkind.core import reading
+from reelkind.core.limits import MEMORY_BYTES, Limits
 from reelkind.core.video import Chunk, Clip, VideoError, read_clip, read_stream
 
 from ._errors import InvalidOption
 from ._threads import WAKE_UP_S
 from ._worker import NOT_STARTED, Gone, Worker
 
+_MIN_MEMORY_BYTES = 1 << 30
+_SPARE_CPU_S = 30.0  # whoever waits gives up first: the system's limit is for when there is nobody left
 DECODE_TIMEOUT_S = 120.0  # an hour of 4K with one keyframe takes less on a laptop
 _CLOSED = "not decoded: the decoder was closed"
 
@@ -112,22 +115,31 @@ class ProcessDecoder:
             that many files have one more each.
         timeout_s: a file that takes longer is given up and its worker replaced.
         num_threads: decoder threads a file; the files themselves keep the CPUs busy.
+        memory_bytes: address space of a process, which a file that wants more is refused for; at least 1 GiB.
 
     Raises:
-        InvalidOption: if ``num_workers`` is below 1.
+        InvalidOption: if ``num_workers`` is below 1, or ``memory_bytes`` too few to decode anything.
     """
 
     def __init__(
-        self, num_workers: int | None = None, *, timeout_s: float = DECODE_TIMEOUT_S, num_threads: int = 1
+        self,
+        num_workers: int | None = None,
+        *,
+        timeout_s: float = DECODE_TIMEOUT_S,
+        num_threads: int = 1,
+        memory_bytes: int = MEMORY_BYTES,
     ) -> None:
         self.num_workers = usable_cpus() if num_workers is None else num_workers
         if self.num_workers < 1:
             raise InvalidOption(f"num_workers must be at least 1, got {num_workers}")
+        if memory_bytes < _MIN_MEMORY_BYTES:
+            raise InvalidOption(f"memory_bytes must be at least {_MIN_MEMORY_BYTES}, got {memory_bytes}")
+        self._limits = Limits(memory_bytes, timeout_s * (num_threads or usable_cpus()) + _SPARE_CPU_S)
         self._timeout_s = timeout_s
         self._num_threads = num_threads
         self._closed = False
         self._changed = threading.Condition()  # guards what follows
-        self._free = [Worker() for _ in range(self.num_workers)]
+        self._free = [Worker(self._limits) for _ in range(self.num_workers)]
         self._workers = set(self._free)
         self._num_clips = 0  # being decoded
 
@@ -206,7 +218,7 @@ class ProcessDecoder:
                     return worker
                 self._workers.remove(worker)
             try:
-                worker = Worker()
+                worker = Worker(self._limits)
             except OSError as error:
                 raise VideoError(path, f"{NOT_STARTED} ({error.strerror})") from error
             self._workers.add(worker)

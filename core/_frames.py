@@ -16,7 +16,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from .container import frame_step, is_matroska, reason, time_base
+from .container import check_size, frame_step, is_matroska, reason, time_base
 from .errors import VideoError
 
 logger = logging.getLogger(__name__)
@@ -35,11 +35,13 @@ class Picture:
         pts: its presentation time in ticks, which is always known.
         frame: the pixels.
         is_last: whether the pictures end with it, in answers of ``pictures_at``.
+        until: where the next one takes its place, in answers of ``pictures_at``; None of the last.
     """
 
     pts: int
     frame: VideoFrame
     is_last: bool = False
+    until: int | None = None
 
 
 def pictures_at(
@@ -56,14 +58,14 @@ def pictures_at(
         VideoError: if nothing can be decoded, or the pictures end well before ``start + duration``.
     """
     seeker = _Seeker(path, container, stream, start)
-    decoded = _decode(container, stream, targets)
+    decoded = _decode(path, container, stream, targets)
     current: Picture | None = None
     upcoming = next(decoded, None)
     for target in targets:
         lost = False
         while upcoming is not None and seeker.worthwhile(upcoming.pts, target):
             seeker.seek(target)
-            decoded = _decode(container, stream, targets, from_keyframe=True)
+            decoded = _decode(path, container, stream, targets, from_keyframe=True)
             landed = next(decoded, None)
             lost = landed is None or landed.pts > target
             seeker.learn(landed, upcoming.pts, target)
@@ -72,7 +74,7 @@ def pictures_at(
                 break
         if lost:  # the index lied, or there is none: read through from the start
             seeker.rewind()
-            decoded = _decode(container, stream, targets)
+            decoded = _decode(path, container, stream, targets)
             current, upcoming = None, next(decoded, None)
         while upcoming is not None and (current is None or upcoming.pts <= target):
             current, upcoming = upcoming, next(decoded, None)
@@ -81,7 +83,7 @@ def pictures_at(
         if upcoming is None:
             _refuse_cut_off(path, stream, current, start, duration)
             current = replace(current, is_last=True)
-        yield current
+        yield current if upcoming is None else replace(current, until=upcoming.pts)
 
 
 def _refuse_cut_off(
@@ -160,7 +162,12 @@ class _Seeker:
 
 
 def _decode(
-    container: InputContainer, stream: VideoStream, targets: Sequence[int], *, from_keyframe: bool = False
+    path: str | os.PathLike[str],
+    container: InputContainer,
+    stream: VideoStream,
+    targets: Sequence[int],
+    *,
+    from_keyframe: bool = False,
 ) -> Iterator[Picture]:
     """Pictures from the present position, without some that no target shows.
 
@@ -174,10 +181,13 @@ def _decode(
             stream.codec_context.skip_frame = "DEFAULT" if shown else "NONREF"
         try:
             frames = packet.decode()
+        except MemoryError:  # not the packet's fault alone: the next ones would want as much
+            raise
         except FFmpegError as error:
             logger.debug("packet passed over: %s", error)
             continue
         for frame in frames:
+            check_size(path, frame.width, frame.height)
             if frame.pts is not None:
                 last = frame.pts
             else:  # raw streams carry no timestamps

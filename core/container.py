@@ -76,9 +76,18 @@ def picture_stream(path: str | os.PathLike[str], container: InputContainer) -> V
         raise VideoError(path, "no decoder for its video codec in this build of FFmpeg")
     if stream.width < 1 or stream.height < 1:
         raise VideoError(path, "damaged header: the video stream has no picture size")
-    if stream.width * stream.height > MAX_FRAME_PIXELS:
-        raise VideoError(path, f"frames of {stream.width}x{stream.height} exceed {MAX_FRAME_PIXELS} pixels")
+    check_size(path, stream.width, stream.height)
     return stream
+
+
+def check_size(path: str | os.PathLike[str], width_px: int, height_px: int) -> None:
+    """Refuse what no camera makes; a header and its packets may differ.
+
+    Raises:
+        VideoError: if frames of this size are too large.
+    """
+    if width_px * height_px > MAX_FRAME_PIXELS:
+        raise VideoError(path, f"frames of {width_px}x{height_px} exceed {MAX_FRAME_PIXELS} pixels")
 
 
 def time_base(stream: VideoStream) -> Fraction:

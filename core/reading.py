@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
 from .errors import VideoError
+from .limits import Limits
 from .video import Chunk, Clip
 
 Job = tuple[Callable[..., Clip | Iterator[Chunk]], str, dict[str, Any], str | None]
@@ -21,28 +22,32 @@ Answer = Clip | Chunk | VideoError | None
 """To a job for a clip, the clip; to one for a stream, its chunks and None; the error ends both."""
 
 
-def main(descriptor: int) -> None:
+def main(descriptor: int, limits: Mapping[str, Any]) -> None:
     """``serve`` whoever opened the other end of a duplex ``Pipe``, whose descriptor here was handed down."""
-    serve(Connection(descriptor))
+    serve(Connection(descriptor), Limits(**limits))
 
 
-def serve(jobs: Connection[Answer, Job]) -> None:
+def serve(jobs: Connection[Answer, Job], limits: Limits) -> None:
     """Say None when ready; then answer each job until the other side is gone.
 
     A stream is read no faster than its chunks are taken: the connection holds less than one.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is meant for who started this process
+    limits.confine()
     try:
         jobs.send(None)
         while True:
-            for answer in _answers(*jobs.recv()):
+            job = jobs.recv()
+            limits.renew_cpu()
+            for answer in _answers(limits, *job):
                 jobs.send(answer)
+                limits.renew_cpu()
     except (EOFError, OSError):  # however it went: there is nobody left to tell
         return
 
 
 def _answers(
-    read: Callable[..., Clip | Iterator[Chunk]], path: str, wanted: dict[str, Any], folder: str | None
+    limits: Limits, read: Callable[..., Clip | Iterator[Chunk]], path: str, wanted: dict[str, Any], folder: str | None
 ) -> Iterator[Answer]:
     try:
         if folder is not None:
@@ -55,6 +60,8 @@ def _answers(
         yield None
     except VideoError as error:
         yield error
+    except MemoryError:  # FFmpeg's, too
+        yield VideoError(path, limits.memory_sentence)
     except Exception as error:
         yield unforeseen(path, error)
 

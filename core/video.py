@@ -19,7 +19,7 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from ._frames import pictures_at
+from ._frames import Picture, pictures_at
 from .clips import FRAME_SIZE_PX, NUM_FRAMES, Instants, segment_middles
 from .container import extent, frame_step, header_duration, open_file, picture_stream, time_base
 from .errors import VideoError as VideoError
@@ -31,6 +31,8 @@ Sampler = Callable[[int, int, int], Sequence[int]]
 CHUNK_FRAMES = 16  # a clip's worth: 2.4 MB at 224 px, a tenth of a second of inference on two CPU cores
 MIN_RATE = 0.001  # frames a second of a stream; one in a quarter of an hour
 MAX_RATE = 1000.0  # frames a second of a stream; no camera is faster where one label is wanted
+STILL_S = 60  # a picture may stay for so long, as slides do ...
+MAX_STILL_FRAMES = 100_000  # ... and repeat so many frames of a stream beyond that, 14 hours at two frames a second
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,8 @@ class _StreamReader:
         self, path: str | os.PathLike[str], container: InputContainer, rate: Fraction, size_px: int, num_threads: int
     ) -> None:
         stream = _prepared_stream(path, container, num_threads)
+        self._path = path
+        self._num_still = Fraction(0)  # frames that repeat what has been on screen for ``STILL_S``
         self._start, self._duration = extent(path, container, stream)
         self._end = self._start + self._duration
         self._stream = stream
@@ -213,7 +217,11 @@ class _StreamReader:
         self._num_chunked = 0
 
     def squares(self) -> Iterator[_Square]:
-        """The square of each instant, up to where the pictures end, which may be before the header's end."""
+        """The square of each instant, up to where the pictures end, which may be before the header's end.
+
+        Raises:
+            VideoError: if pictures cannot be decoded, or by their timestamps stay on screen as no video's do.
+        """
         chosen: VideoFrame | None = None
         pixels = np.empty(0, np.uint8)
         for target, picture in zip(self._targets, self._pictures, strict=True):
@@ -222,8 +230,22 @@ class _StreamReader:
                 if chosen is not None and target >= self._end:
                     return
             if picture.frame is not chosen:  # a repeated picture is converted once
+                self._refuse_lying_timestamps(picture)
                 chosen, pixels = picture.frame, _to_square_rgb(picture.frame, self._size_px)
             yield _Square(_to_ms(picture.pts - self._start, self._tick), pixels)
+
+    def _refuse_lying_timestamps(self, picture: Picture) -> None:
+        """Keep the length of a stream within what its pictures can fill: a timestamp is a number of 64 bits."""
+        until = min(self._end if picture.until is None else picture.until, self._start + self._duration)
+        stay_s = (until - picture.pts) * self._tick
+        self._num_still += max(Fraction(0), stay_s - STILL_S) * self._rate
+        if self._num_still > MAX_STILL_FRAMES:
+            raise VideoError(
+                self._path,
+                f"damaged timestamps: after {_to_ms(picture.pts - self._start, self._tick) / 1000:.1f} s a picture "
+                f"stays for {float(stay_s / 3600):.1f} hours, and {float(self._num_still):.0f} frames would show "
+                f"nothing new (at most {MAX_STILL_FRAMES})",
+            )
 
     def chunk(self, squares: Sequence[_Square], *, is_last: bool = False, cut_off: bool = False) -> Chunk:
         """The next piece."""

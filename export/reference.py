@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 
 from reelkind.core import bundle as bundles_on_disk
 from reelkind.core import specs
@@ -20,6 +19,7 @@ from reelkind.core.specs import Graph
 
 from .canonical import read_model
 from .members import joint_average
+from .onnx_runtime import onnxruntime
 from .origin import find_graph_file
 from .steps import Stage, Tensors, run_steps
 

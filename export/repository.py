@@ -44,6 +44,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 _RUNNER = {  # name in a version folder -> file that is copied there, never imported here
     "model.py": _PACKAGE / "serving" / "runner.py",
     "runtimes.py": _PACKAGE / "serving" / "runtimes.py",
+    "numpy_guard.py": _PACKAGE / "serving" / "numpy_guard.py",
 }
 _ENGINE_RUNNER = (_PACKAGE / "serving" / "tensorrt_runtime.py", _PACKAGE / "core" / "cuda.py")
 _WARMUP_LENGTHS = {"V": 1, "P": len(specs.TEMPORAL_VIEWS), "H": FRAME_SIZE_PX, "W": FRAME_SIZE_PX, "D": 1}

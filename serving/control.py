@@ -109,6 +109,18 @@ class Control:
         computed = sum(count.success.count - count.cache_hit.count for count in counts)
         return computed, sum(count.fail.count for count in counts)
 
+    def num_executions(self, model: str) -> int:
+        """How often a model has computed since it was loaded, for whichever ensemble; once for requests that shared it.
+
+        Raises:
+            CanaryError: if the server does not say.
+        """
+        try:
+            statistics = self._client.get_inference_statistics(model, client_timeout=_CALL_TIMEOUT_S)
+        except InferenceServerException as error:
+            raise CanaryError(f"the server does not say what {model} has computed: {error.message()}") from error
+        return sum(entry.execution_count for entry in statistics.model_stats)
+
     def canary(self, config: Any, timeout_s: float, num_frames: int | None = None) -> None:
         """Run one inference of next to nothing and look at the answer.
 

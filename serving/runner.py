@@ -1,9 +1,9 @@
 """Python-backend model: one ONNX graph executed for a list of requests.
 
-This file is copied into a model repository as ``<model>/1/model.py``, with ``runtimes.py`` beside it, and runs inside
-Triton's Python backend, in the server's own environment: it may import NumPy, ONNX Runtime and
-``triton_python_backend_utils`` and nothing of reelkind but files copied beside it. So does the graph lie; parameters
-of config.pbtxt choose how it runs:
+This file is copied into a model repository as ``<model>/1/model.py``, with ``runtimes.py`` and ``numpy_guard.py``
+beside it, and runs inside Triton's Python backend, in the server's own environment: it may import NumPy, ONNX Runtime
+and ``triton_python_backend_utils`` and nothing of reelkind but files copied beside it. So does the graph lie;
+parameters of config.pbtxt choose how it runs:
 
     model_file          file name of the graph in the version folder  (model.onnx)
     runtime             who executes it                                 (onnxruntime)
@@ -28,9 +28,12 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 if TYPE_CHECKING:
-    from reelkind.serving import runtimes
+    from reelkind.serving import numpy_guard, runtimes
 else:
-    runtimes = importlib.import_module("runtimes")  # Triton puts this file's folder on the path
+    numpy_guard = importlib.import_module("numpy_guard")  # Triton puts this file's folder on the path
+    runtimes = importlib.import_module("runtimes")
+
+numpy_guard.install()
 
 
 class TritonPythonModel:
@@ -88,6 +91,8 @@ class TritonPythonModel:
             if tensor is None:
                 raise runtimes.InvalidRequestError(f"tensor '{port.name}' is missing")
             feeds[port.name] = tensor.as_numpy()
+            if numpy_guard.was_impossible(feeds[port.name]):
+                raise runtimes.InvalidRequestError(f"tensor '{port.name}' has axes whose product no memory holds")
             port.check(feeds[port.name])
         for what, axis in (("batch sizes", runtimes.BATCH_AXIS), ("numbers of frames", runtimes.FRAME_AXIS)):
             lengths = {

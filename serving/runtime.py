@@ -76,7 +76,8 @@ class Runtime:
 
     def variables(self) -> dict[str, str]:
         """Environment variables for the server's processes."""
-        variables = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        # ORT: ONNX Runtime, whoever loads it, would report to its maker.
+        variables = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "ORT_DISABLE_TELEMETRY": "1"}
         if self.environment is not None:
             # Stubs run isolated: the first python3 on PATH decides which packages models see.
             paths = {"PATH": self.environment.folder / "bin", "LD_LIBRARY_PATH": self.environment.library_folder}

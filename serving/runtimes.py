@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -85,6 +86,7 @@ class OnnxRuntime:
     provider = "CPUExecutionProvider"
 
     def __init__(self, path: Path, num_threads: int) -> None:
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read as it is imported; else it reports to its maker
         import onnxruntime
 
         onnxruntime.set_default_logger_severity(3)

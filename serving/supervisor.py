@@ -9,6 +9,7 @@ it takes to reach every model.
     or its version was unloaded      → somebody loads another version: nothing to do
     that failed twice, server gone   → start the whole server again on the same ports
     too many restarts in a minute    → give up with a reason
+    a queue is full, answers are late → nothing to do as long as the models compute
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from .census import Census
 from .control import BusyError, CanaryError, Control, ModelMissingError, StubUnhealthyError
 from .errors import ServingError
 from .models import covering
+from .progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +80,7 @@ class Supervisor:
         self._stopping = threading.Event()
         self._ended = threading.Event()
         self._failure = ""
-        self._census = Census(server)
+        self._census, self._progress = Census(server), Progress(server)
         self._num_restarts, self._answering_since = 0, 0.0
         self._requests: dict[str, tuple[int, int]] = {}
         self._reports: dict[str, list[float]] = {}  # instance -> when it was called unhealthy
@@ -147,6 +149,7 @@ class Supervisor:
                 answered += 1
             self._requests[name] = answered, failed
             self._strikes.pop(name, None)
+            self._progress.forget(name)
             self._turn += 1
             self._next_canary = time.monotonic() + (CANARY_INTERVAL_S if failed == seen[1] else SUSPICION_INTERVAL_S)
         except CanaryError as error:
@@ -159,7 +162,7 @@ class Supervisor:
             self._bring_back(lacking, "its process died or hangs")
 
     def _judge(self, name: str, error: CanaryError) -> None:
-        if isinstance(error, BusyError) and self._server.control.num_requests(name)[0] > self._answered(name):
+        if isinstance(error, BusyError) and not self._progress.has_stalled(name):
             return  # it works, only not for us
         self._strikes[name] = self._strikes.get(name, 0) + 1
         hanging = isinstance(error, StubUnhealthyError) and self._is_hanging(error.instance)
@@ -171,10 +174,6 @@ class Supervisor:
             self._bring_back(set(), f"{name} is not loaded")
         else:
             self._restart(f"{name} does not answer: {error}")
-
-    def _answered(self, name: str) -> int:
-        """Requests that an ensemble had computed when it was asked last."""
-        return self._requests.get(name, (0, 0))[0]
 
     def _is_hanging(self, instance: str) -> bool:
         """Whether it was called unhealthy too often, whatever other instances answered in its place."""
@@ -215,7 +214,8 @@ class Supervisor:
             if not control.is_ready(name):
                 control.load(name)
         for name in covering(self._server.configs):
-            control.canary(self._server.configs[name], CANARY_TIMEOUT_S, CANARY_FRAMES)
+            with suppress(BusyError):  # others get answers; it will be asked again
+                control.canary(self._server.configs[name], CANARY_TIMEOUT_S, CANARY_FRAMES)
 
     def _restart(self, reason: str) -> None:
         """Start the whole server again.
@@ -244,4 +244,5 @@ class Supervisor:
     def _look_around(self) -> None:
         self._census.take()
         self._requests, self._strikes, self._reports = {}, {}, {}
+        self._progress.forget()
         self._next_canary = time.monotonic() + CANARY_INTERVAL_S

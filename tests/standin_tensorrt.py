@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import helper
 
 from reelkind.core.cuda import CudaError
+from reelkind.export.onnx_runtime import onnxruntime
 
 
 class StandinDevice:

@@ -30,6 +30,24 @@ def leave(path, **_):
     os._exit(3)
 
 
+def hoard(path, **_):
+    """Want ever more memory."""
+    kept = []
+    while True:
+        kept.append(np.ones(1 << 25))
+
+
+def spin(path, **_):
+    """Compute for ever."""
+    while True:
+        pass
+
+
+def write(path, **_):
+    """Write a file, as no decoder needs to."""
+    Path(path).write_bytes(b"x")
+
+
 def stumble(path, **_):
     """Meet a bug."""
     raise KeyError("bug")
@@ -48,8 +66,7 @@ def crash_in_a_stream(path, **wanted):
 
 
 def count_chunks(path, **_):
-    """A hundred chunks of three megabytes; the file has as many bytes as were begun."""
+    """A hundred chunks of three megabytes; beside the path lie as many empty files as were begun."""
     for i in range(100):
-        with Path(path).open("ab") as file:
-            file.write(b"x")
+        Path(f"{path}.{i}").touch()
         yield Chunk(np.zeros((16, 256, 256, 3), np.uint8), np.zeros(16, np.int64), i, 100, is_last=i == 99)

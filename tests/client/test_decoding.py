@@ -20,6 +20,7 @@ from client import reader_doubles
 from reelkind.client import InlineDecoder, InvalidOption, ProcessDecoder, VideoError, _worker, decoding
 from reelkind.core import reading
 from reelkind.core.clips import segment_middles
+from reelkind.core.limits import Limits
 from reelkind.core.video import read_clip, read_stream
 
 
@@ -31,7 +32,7 @@ def clip_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def decoder() -> Iterator[ProcessDecoder]:
     """One worker, so that every test after a killed one needs its replacement."""
-    with ProcessDecoder(1) as decoder:
+    with ProcessDecoder(1, memory_bytes=1 << 30) as decoder:
         yield decoder
 
 
@@ -55,10 +56,13 @@ def test_a_bad_file_keeps_its_sentence(decoder: ProcessDecoder) -> None:
         (reader_doubles.hang, "decoding took longer than 2 s and was given up"),
         (reader_doubles.crash, r"its decoder crashed \(Segmentation fault\)"),
         (reader_doubles.run_out_of_memory, "its decoder was killed, probably for want of memory"),
+        (reader_doubles.hoard, "decoding needs more than the 1024 MiB of memory it is allowed"),
+        (reader_doubles.spin, "its decoder took more processor time than it is allowed"),
+        (reader_doubles.write, r"cannot be decoded \(OSError: .*File too large"),
         (reader_doubles.leave, "its decoder ended unexpectedly with exit code 3"),
         (reader_doubles.stumble, r"cannot be decoded \(KeyError: 'bug'\)"),
     ],
-    ids=["hang", "segfault", "oom", "exit", "bug"],
+    ids=["hang", "segfault", "oom", "memory", "processor", "files", "exit", "bug"],
 )
 def test_a_file_that_breaks_its_decoder_costs_only_itself(
     decoder: ProcessDecoder, monkeypatch: pytest.MonkeyPatch, clip_path: Path, double, message: str
@@ -67,9 +71,17 @@ def test_a_file_that_breaks_its_decoder_costs_only_itself(
         patch.setattr(decoding, "read_clip", double)
         if double is reader_doubles.hang:
             patch.setattr(decoder, "_timeout_s", 2)
+        if double is reader_doubles.spin:
+            patch.setattr(decoder, "_limits", Limits(cpu_s=0.5))
+            decoder._free.pop().kill()  # made with other limits
         with pytest.raises(VideoError, match=f"^bad.mp4: {message}"):
             decoder.decode("bad.mp4", num_frames=4, size_px=32)
     assert decoder.decode(clip_path, num_frames=4, size_px=32).clip.frames.shape == (4, 32, 32, 3)
+
+
+def test_limits_too_tight_for_any_video_are_refused() -> None:
+    with pytest.raises(InvalidOption, match="memory_bytes must be at least 1073741824, got 1000"):
+        ProcessDecoder(1, memory_bytes=1000)
 
 
 def test_who_is_interrupted_leaves_no_answer_for_the_next_file(
@@ -298,7 +310,7 @@ def test_a_decoder_reads_no_further_than_its_chunks_are_taken(tmp_path: Path) ->
             stream = decoder.stream(started, rate=1, size_px=1)
             next(stream)
         time.sleep(0.5)
-        made = started.stat().st_size
+        made = len(list(started.parent.glob(f"{started.name}.*")))
         stream.close()
     assert made <= 3, "of a hundred: one taken, one in the connection, one waiting"
 

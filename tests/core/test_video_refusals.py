@@ -1,5 +1,6 @@
 """core.video refuses what is no video, with the file and the reason, and takes every file name."""
 
+import io
 import os
 import pickle
 import struct
@@ -164,6 +165,24 @@ def test_pictures_beyond_any_camera_are_refused_by_their_header(tmp_path: Path, 
     )
     (tmp_path / "a.png").write_bytes(png)
     refusal(tmp_path / "a.png")
+
+
+def test_packets_larger_than_their_header_says_are_refused(tmp_path: Path) -> None:
+    def picture(width: int, height: int) -> bytes:
+        buffer = io.BytesIO()
+        Image.new("1", (width, height)).save(buffer, "png")
+        return buffer.getvalue()
+
+    with av.open(os.fspath(tmp_path / "a.mov"), "w") as output:
+        stream = output.add_stream("png", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "monob"
+        list(map(output.mux, stream.encode(av.VideoFrame(96, 64, "monob"))))
+        for number in range(1, 4):
+            packet = av.Packet(picture(9000, 9000))
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, number, number, Fraction(1, 25)
+            output.mux(packet)
+    assert video.probe(tmp_path / "a.mov").width_px == 96
+    assert refusal(tmp_path / "a.mov") == "frames of 9000x9000 exceed 67108864 pixels"
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.bmp", "img001.jpg", "100%d.png", "%03d.jpg"])

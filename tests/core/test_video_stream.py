@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from videos import bars, decode_everything, on_screen, read_indices, write_video
 
+from reelkind.core import video
 from reelkind.core.clips import Instants
 from reelkind.core.container import extent, frame_step, open_file
 from reelkind.core.errors import VideoError
@@ -95,3 +96,29 @@ def test_a_file_that_is_cut_off_gives_what_it_has_and_then_the_error(tmp_path: P
 def test_a_rate_must_be_one(tmp_path: Path, rate: float) -> None:
     with pytest.raises(ValueError, match="rate must be from"):
         next(read_stream(tmp_path / "a.mp4", rate=rate))
+
+
+FAR_MS = 100_000_000_000  # three years
+
+
+@pytest.mark.parametrize("rate", [2, 50])
+def test_a_lying_timestamp_ends_the_stream_with_a_sentence(tmp_path: Path, rate: float) -> None:
+    path = write_video(tmp_path / "a.mkv", pts_ms=[*range(0, 20_000, 500), FAR_MS], gop=1)
+    found = []
+    with pytest.raises(VideoError, match=r"damaged timestamps: after 19\.5 s a picture stays for 27777\.8 hours"):
+        found.extend(read_stream(path, rate=rate, size_px=16))
+    assert sum(len(chunk.frames) for chunk in found) == pytest.approx(19.5 * rate, abs=1)
+
+
+def test_many_small_lies_are_added_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video, "MAX_STILL_FRAMES", 100)
+    path = write_video(tmp_path / "a.mkv", pts_ms=[number * 120_000 for number in range(5)], gop=1)
+    with pytest.raises(
+        VideoError, match=r"damaged timestamps: after 120\.0 s .* and 120 frames would show nothing new"
+    ):
+        list(read_stream(path, rate=1, size_px=8))
+
+
+def test_slides_that_stay_for_an_hour_are_a_video(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mkv", pts_ms=[0, 3_600_000, 7_200_000, 7_201_000], gop=1)
+    assert shown(list(read_stream(path, rate=0.01, size_px=64))) == [0] * 36 + [1] * 36

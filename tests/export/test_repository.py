@@ -198,7 +198,7 @@ def test_flavour_chooses_who_executes_and_nothing_else(repository: Path) -> None
     expected = {
         "tensorrt": ("", "tensorrt_plan", "onnxruntime", set()),
         "onnxruntime": ("onnxruntime", "", "onnxruntime", {"model.onnx"}),
-        "python": ("python", "", "python", {"model.onnx", "model.py", "runtimes.py"}),
+        "python": ("python", "", "python", {"model.onnx", "model.py", "runtimes.py", "numpy_guard.py"}),
     }
     assert (backbone.backend, backbone.platform, average.backend, present) == expected[repository.name]
     assert average.instance_group[0].kind == pb.ModelInstanceGroup.KIND_CPU
@@ -214,8 +214,9 @@ def test_python_flavour_tells_its_runner_what_to_run(tmp_path: Path, lite: Bundl
     assert backbone["num_threads"].string_value == "2"
     assert backbone["frames_per_run"].string_value == str(specs.CPU_FRAMES_PER_RUN)
     assert "frames_per_run" not in parameters  # the head's graph mixes frames
-    for name, source in (("model.py", "runner.py"), ("runtimes.py", "runtimes.py")):
-        assert (tmp_path / "head_lite" / "1" / name).read_bytes() == (root / "serving" / source).read_bytes()
+    for name in ("model.py", "runtimes.py", "numpy_guard.py"):
+        source = root / "serving" / name.replace("model", "runner")
+        assert (tmp_path / "head_lite" / "1" / name).read_bytes() == source.read_bytes()
 
 
 def test_labels_lie_beside_the_model_that_gives_probabilities(repository: Path) -> None:

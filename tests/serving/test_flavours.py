@@ -24,7 +24,7 @@ from reelkind.serving.models import read_config
 from reelkind.serving.runtime import Runtime
 from reelkind.serving.server import TritonServer
 
-from .tiny_repository import RUNNER, RUNTIMES
+from .tiny_repository import NUMPY_GUARD, RUNNER, RUNTIMES
 
 pytestmark = pytest.mark.triton
 
@@ -45,7 +45,8 @@ class StandIns(Runtime):
         for name in ("onnxruntime", "tensorrt"):
             (folder / name).mkdir()
             shutil.copyfile(RUNNER, folder / name / "model.py")
-            shutil.copyfile(RUNTIMES, folder / name / RUNTIMES.name)
+            for source in (RUNTIMES, NUMPY_GUARD):
+                shutil.copyfile(source, folder / name / source.name)
         return folder
 
 

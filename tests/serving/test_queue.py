@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,7 @@ from tritonclient.utils import InferenceServerException
 
 from reelkind.client import ServerBusy
 from reelkind.client._errors import from_status
+from reelkind.serving import supervisor
 from reelkind.serving.models import read_config
 from reelkind.serving.server import TritonServer
 
@@ -70,3 +72,32 @@ def test_who_cannot_be_served_is_told_that_the_server_is_busy(server, words):
         assert refusal.status() == "StatusCode.UNAVAILABLE"
         assert words in refusal.message()
         assert isinstance(from_status(refusal.status(), refusal.message(), server.url), ServerBusy)
+
+
+def test_overload_restarts_nothing_and_costs_no_answer_that_was_accepted(triton_runtime, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(supervisor, "CANARY_INTERVAL_S", 0.3)
+    monkeypatch.setattr(supervisor, "SUSPICION_INTERVAL_S", 0.3)
+    repository = tiny_repository.write(tmp_path, delay_s=0.5)
+    limit_queue(repository, size=1, timeout_s=60.0)
+    config = read_config(repository / "classify" / "config.pbtxt")
+    config.name = "asked"  # by the supervisor alone; all traffic goes to `classify`
+    (repository / "asked" / "1").mkdir(parents=True)
+    (repository / "asked" / "config.pbtxt").write_text(text_format.MessageToString(config), encoding="utf-8")
+    with TritonServer(repository, ensembles=["asked"], runtime=triton_runtime, **FREE) as server:
+        before = sorted(server.process_ids())
+        until = time.monotonic() + 10.0
+
+        def insist(_: int) -> list[InferenceServerException | None]:
+            outcomes = []
+            while time.monotonic() < until:
+                outcomes.append(ask(server.url))
+                time.sleep(0.1)
+            return outcomes
+
+        with ThreadPoolExecutor(8) as threads:
+            outcomes = [outcome for several in threads.map(insist, range(8)) for outcome in several]
+        refusals = [str(outcome) for outcome in outcomes if outcome]
+        assert len(refusals) > len(outcomes) / 2  # overload it was
+        assert all("Exceeds maximum queue size" in refusal for refusal in refusals)
+        assert sorted(server.process_ids()) == before
+    assert not [message for message in caplog.messages if "restart" in message or "loading again" in message]

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from tritonclient.grpc import model_config_pb2
 
-from reelkind.serving import processes
+from reelkind.serving import processes, progress
 from reelkind.serving import supervisor as module
 from reelkind.serving.control import BusyError, CanaryError, ModelMissingError, StubUnhealthyError
 from reelkind.serving.errors import ServingError
@@ -39,6 +39,7 @@ class PretendServer:
         self.running = True
         self.restart_error: ServingError | None = None
         self.num_answered = self.num_failed = 0
+        self.num_executed: dict[str, int] | None = {}
         self.living: list[Stub] = []
         self.ready = {"1"}
         self.counted = False  # whether its processes are worth counting in a test
@@ -63,6 +64,16 @@ class PretendServer:
 
     def num_requests(self, name: str) -> tuple[int, int]:
         return self.num_answered, self.num_failed
+
+    def num_executions(self, model: str) -> int:
+        if self.num_executed is None:
+            raise CanaryError("deadline")
+        return self.num_executed.get(model, 0)
+
+    def config(self, model: str) -> model_config_pb2.ModelConfig:
+        made = model_config_pb2.ModelConfig(name=model)
+        made.dynamic_batching.default_queue_policy.max_queue_size = 64 * model.startswith("backbone")
+        return made
 
     def is_ready(self, name: str) -> bool:
         return True
@@ -217,7 +228,6 @@ def test_ended_server_is_restarted(watch, server):
         ),
         pytest.param(ModelMissingError("unknown model"), ["canary"], id="ensemble not loaded"),
         pytest.param(CanaryError("nonsense"), ["restart"], id="anything else"),
-        pytest.param(BusyError("deadline"), ["restart"], id="no progress"),
     ],
 )
 def test_second_bad_canary_in_a_row_is_acted_upon(watch, server, error, cure):
@@ -237,16 +247,40 @@ def test_hanging_process_is_found_behind_others_that_answer(watch, server):
     assert watch() == ["canary"]  # a new process starts with a good name
 
 
-def test_busy_server_that_makes_progress_is_left_alone(watch, server):
-    def busy(name: str) -> tuple[int, int]:
-        server.num_answered += 1
-        return server.num_answered, 0
+@pytest.fixture
+def overloaded(server) -> PretendServer:
+    """Somebody keeps its backbone busy, through another ensemble than the one that is asked."""
+    server.configs = {"classify": config("classify", "preprocess", "backbone_lite", "temporal_views", "head_lite")}
+    server.canaries = [BusyError("Exceeds maximum queue size")] * 20
+    return server
 
-    server.num_requests = busy
-    watch.supervisor._requests = {"classify": (0, 0)}
-    for _ in range(5):
-        watch.supervisor._judge("classify", BusyError("queue full"))
-    assert server.done == []
+
+def test_full_queue_of_a_model_that_computes_is_never_a_strike(watch, overloaded, monkeypatch):
+    monkeypatch.setattr(progress, "STALLED_S", 0.0)
+    for number in range(10):
+        overloaded.num_executed["backbone_lite"] = number + 1
+        assert watch() == ["canary"]
+
+
+def test_full_queue_of_a_model_that_takes_its_time_is_no_strike(watch, overloaded):
+    assert watch(10) == ["canary"] * 10
+
+
+def test_full_queue_of_a_model_that_computes_no_more_is_a_strike(watch, overloaded, monkeypatch):
+    assert watch() == ["canary"]
+    monkeypatch.setattr(progress, "STALLED_S", 0.0)
+    overloaded.num_executed["preprocess"] = 5  # fills the queue that nobody empties
+    assert watch(2) == ["canary", "canary", "restart"]
+
+
+def test_server_that_says_nothing_at_all_is_not_just_busy(watch, overloaded):
+    overloaded.num_executed = None
+    assert watch(2) == ["canary", "canary", "restart"]
+
+
+def test_full_queue_does_not_spoil_a_recovery(watch, overloaded):
+    had(watch, Stub(NOBODY, "head_lite"))
+    assert watch() == ["reload head_lite", "canary"]
 
 
 def test_gives_up_after_too_many_restarts(watch, server):

@@ -186,7 +186,7 @@ def test_runner_without_a_driver_says_so(runtimes: Any, tmp_path: Path) -> None:
 
 
 def test_runner_without_the_cuda_provider_says_what_it_needs(runtimes: Any, tmp_path: Path) -> None:
-    import onnxruntime
+    from reelkind.export.onnx_runtime import onnxruntime
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this onnxruntime has the CUDA provider")

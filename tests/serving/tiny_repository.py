@@ -19,7 +19,7 @@ from tritonclient.utils import np_to_triton_dtype
 import reelkind.serving
 
 RUNNER = Path(reelkind.serving.__file__).with_name("runner.py")
-RUNTIMES = RUNNER.with_name("runtimes.py")
+RUNTIMES, NUMPY_GUARD = RUNNER.with_name("runtimes.py"), RUNNER.with_name("numpy_guard.py")
 NUM_FRAMES, FRAME_SIZE_PX = 4, 32
 MAX_BATCH = 8
 
@@ -151,7 +151,8 @@ def _write_model(
     version.mkdir()
     onnx.save(graph, version / "model.onnx")
     shutil.copyfile(RUNNER, version / "model.py")
-    shutil.copyfile(RUNTIMES, version / RUNTIMES.name)
+    for source in (RUNTIMES, NUMPY_GUARD):
+        shutil.copyfile(source, version / source.name)
 
 
 def _save(folder: Path, config: model_config_pb2.ModelConfig) -> None:
