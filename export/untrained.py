@@ -7,10 +7,10 @@ it goes: in its manifest, its graphs' metadata, the server's model parameters an
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import safetensors.torch
 import torch
 from torch import nn
 
@@ -24,7 +24,9 @@ from reelkind.core.bundle import (
 )
 from reelkind.core.clips import FRAME_SIZE_PX, NUM_FRAMES
 from reelkind.training.backbones import build_backbone
+from reelkind.training.clip_vit import TokenBody
 from reelkind.training.models import TemporalHead
+from reelkind.training.storage import round_as_stored, write_backbone, write_state
 
 from .clips import extreme_clips, synthetic_clips
 from .errors import ExportError
@@ -41,6 +43,7 @@ def write_untrained_bundle(
     frame_size_px: int = FRAME_SIZE_PX,
     width: int = 256,
     num_layers: int = 4,
+    storage: str | None = None,
 ) -> Bundle:
     """Write a bundle of random weights; the same arguments give the same weights.
 
@@ -52,6 +55,7 @@ def write_untrained_bundle(
         frame_size_px: S.
         width: E of the head.
         num_layers: LSTM layers of the head.
+        storage: of the backbone's weights; by default int8 for transformers, FP16 for others.
 
     Raises:
         ExportError: if the name cannot name a member, or the sizes fit no network.
@@ -60,28 +64,36 @@ def write_untrained_bundle(
     path = Path(folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        body = build_backbone(backbone)
-        bundle = _describe(name, backbone, body.feature_dim, seed, frame_size_px, width, num_layers)
+        body = build_backbone(backbone, frame_size_px=frame_size_px)
+        storage = storage or ("int8" if isinstance(body.body, TokenBody) else "float16")
         _calibrate(body, frame_size_px)
+        round_as_stored(body, storage)
+        info = BackboneInfo(backbone, body.feature_dim, frame_size_px, storage)
+        bundle = _describe(name, info, seed, width, num_layers)
         head = TemporalHead(bundle.head)
         with torch.no_grad():
             head.classifier.weight.mul_(_LOGIT_GAIN)
     path.mkdir(parents=True, exist_ok=True)
-    for module, file_name in ((body, BACKBONE_WEIGHTS_NAME), (head, HEAD_WEIGHTS_NAME)):
-        state = {key: tensor for key, tensor in module.state_dict().items() if tensor.is_floating_point()}
-        halves = {key: tensor.half().contiguous() for key, tensor in state.items()}
-        (path / file_name).write_bytes(safetensors.torch.save(halves))
+    if storage == "int8":
+        weights = write_backbone(path, body, storage)
+        bundle = replace(bundle, backbone=replace(info, weights=weights))
+    else:
+        _write_halves(body, path / BACKBONE_WEIGHTS_NAME)
+    _write_halves(head, path / HEAD_WEIGHTS_NAME)
     return save(bundle, path)
 
 
-def _describe(
-    name: str, backbone: str, feature_dim: int, seed: int, frame_size_px: int, width: int, num_layers: int
-) -> Bundle:
+def _write_halves(module: nn.Module, path: Path) -> None:
+    state = {key: tensor for key, tensor in module.state_dict().items() if tensor.is_floating_point()}
+    write_state(path, {key: tensor.half().contiguous() for key, tensor in state.items()})
+
+
+def _describe(name: str, backbone: BackboneInfo, seed: int, width: int, num_layers: int) -> Bundle:
     try:
         return Bundle(
             name=name,
-            backbone=BackboneInfo(backbone, feature_dim, frame_size_px),
-            head=HeadInfo(feature_dim=feature_dim, width=width, num_layers=num_layers),
+            backbone=backbone,
+            head=HeadInfo(feature_dim=backbone.feature_dim, width=width, num_layers=num_layers),
             num_frames=NUM_FRAMES,
             trained=False,
             provenance={"weights": f"random, seed {seed}: answers mean nothing"},
