@@ -82,6 +82,9 @@ FP16_TOLERANCE = Tolerance(max_abs=2e-2, top1_agreement=0.995, layer_error=5e-2)
 PRECISIONS = ("fp32", "fp16")
 """How a backbone's or head's graph computes; what crosses a border of a graph has the types of ``tensors`` in both."""
 
+INT8 = "int8"
+"""Products of integers, of backbones that are stored so; for CPUs only, everything else of the member is FP32 there."""
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -108,7 +111,9 @@ class Graph:
         return self.kind in ("backbone", "head")
 
     def file_for(self, precision: str) -> str:
-        """Path inside a bundle's onnx folder of the graph in one of ``PRECISIONS``."""
+        """Path inside a bundle's onnx folder of the graph in one of ``PRECISIONS``, or ``INT8``."""
+        if precision == INT8:  # beside the weights it points at
+            return self.file.replace(".onnx", "_int8.onnx") if self.kind == "backbone" else self.file
         return self.file if precision == "fp32" or not self.is_network else f"{precision}/{self.file}"
 
 

@@ -62,13 +62,17 @@ def canonical(graph: Graph, exported: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def read_model(source: Path | bytes) -> onnx.ModelProto:
-    """An exported graph, from its file or the bytes of one.
+    """An exported graph, from its file or the bytes of one; weights it points at are read into it.
 
     Raises:
         ExportError: if the file is damaged.
     """
     try:
         model = onnx.load_from_string(source) if isinstance(source, bytes) else onnx.load(source)
+    except onnx.checker.ValidationError as error:
+        raise ExportError(
+            f"{source!s:.200} points at weights that are not beside it, or not as it left them: {error}"
+        ) from error
     except (DecodeError, UnicodeDecodeError) as error:
         raise ExportError(f"{source!s:.200} is no ONNX graph any more: {error}; run: reelkind export onnx") from error
     return model

@@ -1,7 +1,8 @@
 """Constants of a graph made plain: no Cast behind a stored half, no BatchNormalization behind a convolution.
 
-Bundles keep weights as FP16 with a Cast behind each. A runtime folds those casts; TensorRT's strongly typed networks
-keep them as layers (3,590 for EfficientNetV2-S), so they are folded before anything is built.
+Bundles keep weights as FP16 with a Cast behind each, or as integers with a Cast and a Mul by their scales. A runtime
+folds those; TensorRT's strongly typed networks keep them as layers (3,590 for EfficientNetV2-S), so they are folded
+before anything is built.
 """
 
 from __future__ import annotations
@@ -14,17 +15,20 @@ from onnx import TensorProto, helper, numpy_helper
 
 
 def with_plain_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose initialisers have the type they are used in: casts of initialisers are folded."""
+    """A copy whose initialisers have the type they are used in: their casts and products are folded."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     weights = {tensor.name: tensor for tensor in copy.graph.initializer}
     kept = []
     for node in copy.graph.node:
-        if node.op_type != "Cast" or node.input[0] not in weights:
+        if node.op_type not in ("Cast", "Mul") or not weights.keys() >= set(node.input):
             kept.append(node)
             continue
-        dtype = helper.tensor_dtype_to_np_dtype(helper.get_node_attr_value(node, "to"))
-        values = numpy_helper.to_array(weights[node.input[0]]).astype(dtype)
+        given = [numpy_helper.to_array(weights[name]) for name in node.input]
+        if node.op_type == "Mul":
+            values = given[0] * given[1]
+        else:
+            values = given[0].astype(helper.tensor_dtype_to_np_dtype(helper.get_node_attr_value(node, "to")))
         weights[node.output[0]] = numpy_helper.from_array(values, node.output[0])
     _replace(copy.graph, kept, weights)
     return copy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,7 @@ import torch
 from reelkind.core import specs
 from reelkind.core.bundle import ONNX_FOLDER, Bundle
 from reelkind.core.specs import VIEWS, Graph
+from reelkind.training.models import Backbone
 
 from .canonical import read_model, with_metadata
 from .checkpoint import load_modules
@@ -23,9 +25,10 @@ from .half import CastRecord, to_half
 from .half_check import HalfReport, search
 from .members import average_file
 from .modules import build_backbone_graph, build_head_graph
-from .origin import find_graph_file, metadata_entries
+from .origin import files_beside, find_graph_file, metadata_entries
 from .shares import shares
 from .steps import Stage
+from .stored_weights import pointing_at, stored_tensors, with_integer_products, with_integers
 from .torch_pipeline import (
     average_stage,
     preprocess_stage,
@@ -33,11 +36,15 @@ from .torch_pipeline import (
     temporal_views_stage,
     torch_stage,
 )
-from .verify import verify
+from .verify import verify, verify_integers
 
 _SCALING_LEVELS = 1  # of 255: enlarging, ONNX Runtime rounds some pixels otherwise than Pillow
 
 logger = logging.getLogger(__name__)
+
+
+Checked = tuple[Graph, str, bytes, float]
+"""A graph, the name of its file, the file, and how far it is from what it was made from."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +71,7 @@ def export_bundle(bundle: Bundle, folder: str | os.PathLike[str] | None = None) 
         ParityError: if a graph does not compute what PyTorch computes; nothing of the bundle is written then.
     """
     backbone, head = load_modules(bundle)
-    size, exact = bundle.backbone.frame_size_px, torch.float64
-    body, temporal = specs.backbone_graph(bundle), specs.head_graph(bundle)
+    size, temporal = bundle.backbone.frame_size_px, specs.head_graph(bundle)
     checked = [
         *(
             _check(
@@ -76,25 +82,24 @@ def export_bundle(bundle: Bundle, folder: str | os.PathLike[str] | None = None) 
             )
             for views in VIEWS
         ),
-        _check(
-            body,
-            build_backbone_graph(bundle, backbone),
-            torch_stage(backbone, 3),
-            [bundle],
-            partial(torch_stage, backbone, 3, exact),
-        ),
+        *_check_backbone(bundle, backbone),
         _check(specs.temporal_views_graph(), build_temporal_views(), temporal_views_stage(), [bundle]),
         _check(
             temporal,
             build_head_graph(bundle, head),
             torch_stage(head, 2),
             [bundle],
-            partial(torch_stage, head, 2, exact),
+            partial(torch_stage, head, 2, torch.float64),
         ),
         _check(specs.temporal_attention_graph(), build_temporal_attention(), temporal_attention_stage(), [bundle]),
         _check_average([bundle]),
     ]
-    return [_write(graph, file, error, folder or bundle.path(ONNX_FOLDER)) for graph, file, error in checked]
+    target = Path(folder or bundle.path(ONNX_FOLDER))
+    for path in files_beside(specs.backbone_graph(bundle), {bundle.name: bundle}):
+        if path.parent.resolve() != target.resolve():
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target / path.name)
+    return [_write(*result, target) for result in checked]
 
 
 def export_average(
@@ -154,26 +159,50 @@ def export_half(bundle: Bundle, folder: str | os.PathLike[str] | None = None) ->
     return [file for file, _ in files]
 
 
+def _check_backbone(bundle: Bundle, backbone: Backbone) -> list[Checked]:
+    """The FP32 graph, and where integers are stored, the int8 graph too, both pointing at the bundle's files."""
+    graph, model = specs.backbone_graph(bundle), build_backbone_graph(bundle, backbone)
+    reference, exact = torch_stage(backbone, 3), partial(torch_stage, backbone, 3, torch.float64)
+    if bundle.backbone.storage != specs.INT8:
+        return [_check(graph, model, reference, [bundle], exact)]
+    tensors, entries = stored_tensors(bundle), metadata_entries(graph, {bundle.name: bundle})
+    model = with_integers(model, tensors)
+    *_, error = _check(graph, model, reference, [bundle], exact)
+    integers = with_integer_products(model)
+    onnx.checker.check_model(integers, full_check=True)
+    integer_error = verify_integers(graph, integers.SerializeToString(), reference, bundle.backbone.frame_size_px)
+    return [
+        (graph, graph.file, with_metadata(pointing_at(model, tensors), entries), error),
+        (
+            graph,
+            graph.file_for(specs.INT8),
+            with_metadata(pointing_at(integers, tensors), entries | {"precision": specs.INT8}),
+            integer_error,
+        ),
+    ]
+
+
 def _check(
     graph: Graph,
     model: onnx.ModelProto,
     reference: Stage,
     bundles: Sequence[Bundle],
     exact: Callable[[], Stage] | None = None,
-) -> tuple[Graph, bytes, float]:
+) -> Checked:
     file = with_metadata(model, metadata_entries(graph, {bundle.name: bundle for bundle in bundles}))
     levels = _SCALING_LEVELS if graph.kind == "preprocess" else 0
-    return graph, file, verify(graph, file, reference, bundles[0].backbone.frame_size_px, exact=exact, levels=levels)
+    error = verify(graph, file, reference, bundles[0].backbone.frame_size_px, exact=exact, levels=levels)
+    return graph, graph.file, file, error
 
 
-def _check_average(bundles: Sequence[Bundle], weights: Sequence[float] | None = None) -> tuple[Graph, bytes, float]:
+def _check_average(bundles: Sequence[Bundle], weights: Sequence[float] | None = None) -> Checked:
     graph, file = specs.average_graph(bundles), average_file(bundles, weights)
     reference = average_stage(bundles, shares(weights, len(bundles)))
-    return graph, file, verify(graph, file, reference, bundles[0].backbone.frame_size_px)
+    return graph, graph.file, file, verify(graph, file, reference, bundles[0].backbone.frame_size_px)
 
 
-def _write(graph: Graph, file: bytes, max_error: float, folder: str | os.PathLike[str]) -> GraphFile:
-    path = Path(folder) / graph.file
+def _write(graph: Graph, name: str, file: bytes, max_error: float, folder: str | os.PathLike[str]) -> GraphFile:
+    path = Path(folder) / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(file)
     logger.info("wrote %s: %d bytes, differs by %.1e from PyTorch", path, len(file), max_error)

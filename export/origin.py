@@ -74,6 +74,19 @@ def find_graph_file(graph: Graph, bundles: Mapping[str, Bundle], precision: str 
     return path
 
 
+def files_beside(graph: Graph, bundles: Mapping[str, Bundle]) -> list[Path]:
+    """Files of weights that a graph reads beside its own; they must lie in the same folder.
+
+    Args:
+        graph: one of ``core.specs``.
+        bundles: at least the graph's members, by name.
+    """
+    if graph.kind != "backbone":
+        return []
+    (bundle,) = (bundles[name] for name in graph.members)
+    return [bundle.path(name) for name in bundle.backbone.weights if name.startswith(f"{ONNX_FOLDER}/")]
+
+
 def _owners(graph: Graph, bundles: Mapping[str, Bundle]) -> list[Bundle]:
     return [bundles[name] for name in graph.members] or list(bundles.values())
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import safetensors.torch
 import torch
 from torch import nn
 
@@ -27,7 +26,9 @@ from reelkind.core.bundle import (
 from reelkind.core.clips import FRAME_SIZE_PX, NUM_FRAMES
 from reelkind.core.taxonomy import NUM_SUBCATEGORIES
 from reelkind.training.backbones import build_backbone
+from reelkind.training.clip_vit import TokenBody
 from reelkind.training.models import TemporalHead
+from reelkind.training.storage import round_as_stored, write_backbone, write_state
 
 from .clips import extreme_clips, synthetic_clips
 from .errors import ExportError
@@ -45,6 +46,7 @@ def write_untrained_bundle(
     width: int = 256,
     num_layers: int = 4,
     subcategories_learnt: Sequence[str] | None = None,
+    storage: str | None = None,
 ) -> Bundle:
     """Write a bundle of random weights; the same arguments give the same weights.
 
@@ -57,6 +59,7 @@ def write_untrained_bundle(
         width: E of the head.
         num_layers: LSTM layers of the head.
         subcategories_learnt: those it says it knows; None for a head without that output.
+        storage: of the backbone's weights; by default int8 for transformers, FP16 for others.
 
     Raises:
         ExportError: if the name cannot name a member, or the sizes fit no network.
@@ -65,40 +68,44 @@ def write_untrained_bundle(
     path = Path(folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        body = build_backbone(backbone)
-        sizes = _Sizes(body.feature_dim, frame_size_px, width, num_layers)
-        bundle = _describe(name, backbone, seed, sizes, subcategories_learnt)
+        body = build_backbone(backbone, frame_size_px=frame_size_px)
+        storage = storage or ("int8" if isinstance(body.body, TokenBody) else "float16")
         _calibrate(body, frame_size_px)
+        round_as_stored(body, storage)
+        info = BackboneInfo(backbone, body.feature_dim, frame_size_px, storage)
+        bundle = _describe(name, info, seed, (width, num_layers), subcategories_learnt)
         head = TemporalHead(bundle.head)
         with torch.no_grad():
             head.classifier.weight.mul_(_LOGIT_GAIN)
             if bundle.has_subcategories:
                 head.subcategory_classifier.weight.mul_(_LOGIT_GAIN)
     path.mkdir(parents=True, exist_ok=True)
-    for module, file_name in ((body, BACKBONE_WEIGHTS_NAME), (head, HEAD_WEIGHTS_NAME)):
-        state = {key: tensor for key, tensor in module.state_dict().items() if tensor.is_floating_point()}
-        halves = {key: tensor.half().contiguous() for key, tensor in state.items()}
-        (path / file_name).write_bytes(safetensors.torch.save(halves))
+    if storage == "int8":
+        weights = write_backbone(path, body, storage)
+        bundle = replace(bundle, backbone=replace(info, weights=weights))
+    else:
+        _write_halves(body, path / BACKBONE_WEIGHTS_NAME)
+    _write_halves(head, path / HEAD_WEIGHTS_NAME)
     return save(bundle, path)
 
 
-@dataclass(frozen=True)
-class _Sizes:
-    feature_dim: int
-    frame_size_px: int
-    width: int
-    num_layers: int
+def _write_halves(module: nn.Module, path: Path) -> None:
+    state = {key: tensor for key, tensor in module.state_dict().items() if tensor.is_floating_point()}
+    write_state(path, {key: tensor.half().contiguous() for key, tensor in state.items()})
 
 
-def _describe(name: str, backbone: str, seed: int, sizes: _Sizes, learnt: Sequence[str] | None) -> Bundle:
+def _describe(
+    name: str, backbone: BackboneInfo, seed: int, sizes: tuple[int, int], learnt: Sequence[str] | None
+) -> Bundle:
+    width, num_layers = sizes
     try:
         return Bundle(
             name=name,
-            backbone=BackboneInfo(backbone, sizes.feature_dim, sizes.frame_size_px),
+            backbone=backbone,
             head=HeadInfo(
-                feature_dim=sizes.feature_dim,
-                width=sizes.width,
-                num_layers=sizes.num_layers,
+                feature_dim=backbone.feature_dim,
+                width=width,
+                num_layers=num_layers,
                 num_subcategories=0 if learnt is None else NUM_SUBCATEGORIES,
             ),
             num_frames=NUM_FRAMES,

@@ -10,6 +10,7 @@ import numpy as np
 from reelkind.core.specs import TEMPORAL_VIEWS, Graph
 from reelkind.core.tensors import TensorSpec
 
+from .clips import synthetic_clips
 from .errors import ParityError
 from .reference import onnx_stage
 from .steps import Stage
@@ -25,6 +26,8 @@ TOLERANCE = 1e-4  # largest difference, relative to the largest value of the ten
 # A deep network may round by more than that itself (an untrained ResNet-101: 2e-4 between FP32 and FP64). Then two
 # FP32 runs may differ by this many times what the reference differs from its own FP64 run.
 ROUNDING_FACTOR = 4
+# Relative error of features (root mean square) that integer products may cost; a picture each of several kinds.
+INTEGER_TOLERANCE = 0.25
 _ANY_DIM = 5  # D of graphs that take any
 
 _Given = TypeVar("_Given")
@@ -80,6 +83,35 @@ def verify(
                     f"{where} differs by {error:.1e} from what it was made from, allowed is {allowed:.0e}"
                 )
             worst = max(worst, error)
+    return worst
+
+
+def verify_integers(graph: Graph, file: bytes, reference: Stage, frame_size_px: int) -> float:
+    """Compare a backbone that multiplies integers with its reference, on made pictures, one at a time.
+
+    Args:
+        graph: its contract.
+        file: the ONNX file, weights inside.
+        reference: what it stands for, in FP32 with the same weights.
+        frame_size_px: S.
+
+    Returns:
+        The largest error found, relative as in ``INTEGER_TOLERANCE``.
+
+    Raises:
+        ParityError: naming graph, picture, error and tolerance.
+    """
+    stage, worst = _or_parity_error(graph.name, onnx_stage, file), 0.0
+    for clip in synthetic_clips(frame_size_px, (1,)):
+        views = np.ascontiguousarray(clip.frames.transpose(0, 3, 1, 2))[None, None]
+        (given,), (expected,) = _or_parity_error(graph.name, stage, [views]), reference([views])
+        error = float(np.sqrt(np.mean((given - expected) ** 2) / np.mean(expected**2)))
+        if not error <= INTEGER_TOLERANCE:
+            raise ParityError(
+                f"{graph.name} with integer products differs by {error:.2g} from FP32 on {clip.name}, allowed is "
+                f"{INTEGER_TOLERANCE:g}"
+            )
+        worst = max(worst, error)
     return worst
 
 

@@ -43,7 +43,7 @@ class PatchEmbedding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         patches = self.patch_embed(x)  # [N, (S/16)^2, D]
-        tokens = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1) + self.pos_embed
+        tokens = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], dim=1) + self.pos_embed
         normalised: Tensor = self.norm_pre(tokens)
         return normalised
 

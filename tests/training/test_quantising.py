@@ -67,16 +67,17 @@ def rounding_error(backbone: Backbone, frames: torch.Tensor) -> float:
 
 
 def test_integers_keep_seven_bits_and_the_best_scale() -> None:
-    weight = torch.randn(16, 40, generator=torch.Generator().manual_seed(0))
+    weight = torch.randn(16, 4000, generator=torch.Generator().manual_seed(0))
     weight[3], weight[4] = 0, 1e-12
     integers, scale = quantising.quantise(weight)
     assert integers.dtype == torch.int8
-    assert integers.abs().max() == quantising.LARGEST == 63
-    error = (integers.float() * scale[:, None] - weight).square().sum(dim=1)
+    assert (integers.abs().amax(dim=1) == torch.tensor([63] * 3 + [0] + [63] * 12)).all()
     plain = weight.abs().amax(dim=1).clamp_min(1e-20) / 63
     plain_error = ((weight / plain[:, None]).round() * plain[:, None] - weight).square().sum(dim=1)
-    assert (error <= plain_error * 1.02 + 1e-12).all()
-    assert error.sum() < plain_error.sum()
+    error = (integers.float() * scale[:, None] - weight).square().sum(dim=1)
+    assert (error <= plain_error * 1.02 + 1e-20).all()
+    assert error.sum() < 0.95 * plain_error.sum()  # the few largest weights are cut
+    assert torch.equal(scale, (scale * 63) / 63)
 
 
 def test_rounding_twice_changes_nothing(backbone: Backbone) -> None:
