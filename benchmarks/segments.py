@@ -30,7 +30,7 @@ from reelkind.client import Client, Segment
 from reelkind.core import features_files, specs
 from reelkind.core.features import Features
 from reelkind.core.taxonomy import CLASSES
-from reelkind.core.timeline import default_rate
+from reelkind.core.timeline import RATE
 from reelkind.training.data import read_samples
 
 ROOT = Path(__file__).parents[1]
@@ -135,9 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         info = client.server_info()
         for number, sample in enumerate(samples, 1):
             print(f"\r{number} / {len(samples)} clips", end="", file=sys.stderr)
-            clips[CLASSES[sample.label]].append(
-                client.extract_features(sample.path, rate=default_rate(info.num_frames))
-            )
+            clips[CLASSES[sample.label]].append(client.extract_features(sample.path, rate=RATE))
         print(file=sys.stderr)
         rows = measure(client, clips, args.videos, Path(scratch))
     report = {

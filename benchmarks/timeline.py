@@ -33,7 +33,7 @@ from reelkind.cli._embedded import embedded_server
 from reelkind.client import Client, InlineDecoder, ProcessDecoder, Timeline
 from reelkind.core import specs, video
 from reelkind.core.taxonomy import CLASSES
-from reelkind.core.timeline import default_rate
+from reelkind.core.timeline import RATE
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -145,7 +145,7 @@ def overlap(clips: Sequence[tuple[str, Path]], minutes: float, rounds: int, scra
         ProcessDecoder(1, num_threads=1) as decoder,
         Client(server.url, decoder=decoder) as client,
     ):
-        size_px, rate = client.server_info().frame_size_px, default_rate(client.server_info().num_frames)
+        size_px, rate = client.server_info().frame_size_px, RATE
         # Of the video itself: a picture that stays on screen is sent once, so as many must be new here as there.
         chunks = list(islice(video.read_stream(path, rate=rate, size_px=size_px, num_threads=1), NUM_CHUNKS))
         memory = FromMemory(chunks, round(minutes * 60 * rate / video.CHUNK_FRAMES))

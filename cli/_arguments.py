@@ -9,7 +9,8 @@ from reelkind.core.errors import ReelkindError
 
 MAX_SECONDS = 86_400  # system calls overflow at some weeks
 MIN_FRAMES_PER_SECOND, MAX_FRAMES_PER_SECOND = 0.001, 1000  # core.video's, which --help need not load
-SWITCH_PENALTY = 2.0  # core.segments', likewise
+SWITCH_PENALTY = 3.0  # core.segments', likewise
+RATE, WINDOW_S = 2.0, 2.0  # core.timeline's, likewise
 MAX_QUEUE_HELP = "refuse requests while N wait for a backbone (default: 64 on a CPU, no limit on a GPU)"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _connecting, _printing
-from ._arguments import SWITCH_PENALTY, UsageError, frames_per_second, nats
+from ._arguments import RATE, SWITCH_PENALTY, WINDOW_S, UsageError, frames_per_second, nats, seconds
 
 if TYPE_CHECKING:
     from reelkind.client import Client, Timeline
@@ -23,8 +23,8 @@ EXIT_FAILED = 1
 _DESCRIPTION = """\
 Tell what kind of picture videos of any length show when: segments of animation, gaming, natural and flat.
 
-A window of frames is classified every few seconds, by default eight seconds every four; the likeliest sequence of
-classes makes the segments, whose borders are true to about half a window. Memory does not grow with the video.
+Windows of frames are classified, by default two seconds every half second; the likeliest sequence of classes makes the
+segments, whose borders are true to about half a window. Memory does not grow with the video.
 
 Results go to stdout, talk to stderr: with --jsonl and --csv as they are final, the table when a video has been read.
 Exit status: 0 every video has a timeline, 1 some have none or end too early, 2 wrong usage."""
@@ -56,7 +56,14 @@ def add_parser(subparsers: Any) -> None:
         "--rate",
         type=frames_per_second,
         metavar="R",
-        help="frames a second to look at (default: 2 for 16-frame models)",
+        help=f"frames a second to look at (default: {RATE:g}, or that of the features)",
+    )
+    parser.add_argument(
+        "--window",
+        type=seconds,
+        default=WINDOW_S,
+        metavar="S",
+        help="seconds that are classified together: less for shorter segments (default: %(default)g)",
     )
     parser.add_argument(
         "--switch-penalty",
@@ -129,7 +136,11 @@ def _tell(client: Client, item: Input, args: argparse.Namespace, report: Report)
             raise VideoError(item.path, item.problem)
         with Progress(item.path, shown=not args.no_progress) as progress:
             events = client.stream_timeline(
-                item.path, rate=args.rate, switch_penalty=args.switch_penalty, progress=progress.at
+                item.path,
+                rate=args.rate,
+                window_s=args.window,
+                switch_penalty=args.switch_penalty,
+                progress=progress.at,
             )
             for event in events:
                 with progress.hidden():

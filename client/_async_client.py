@@ -14,6 +14,7 @@ from reelkind.core.errors import ReelkindError
 from reelkind.core.features import Features, Recipe
 from reelkind.core.segments import SWITCH_PENALTY
 from reelkind.core.specs import classify_name
+from reelkind.core.timeline import WINDOW_S
 
 from . import _features, _session, _stream
 from ._address import Tls
@@ -23,7 +24,7 @@ from ._in_memory import Data
 from ._prediction import Failure, Prediction
 from ._session import Choice, Session
 from ._source import StrPath, check_several, shown
-from ._stream import Progress
+from ._stream import Progress, Wanted
 from ._timeline import Event, Timeline
 from .decoding import Decoder
 
@@ -130,15 +131,14 @@ class AsyncClient:
         path: StrPath,
         *,
         rate: float | None = None,
+        window_s: float = WINDOW_S,
         switch_penalty: float = SWITCH_PENALTY,
         progress: Progress | None = None,
         member: str | None = None,
         tta: str | None = None,
     ) -> Timeline:
         """As ``Client.timeline``."""
-        events = self.stream_timeline(
-            path, rate=rate, switch_penalty=switch_penalty, progress=progress, member=member, tta=tta
-        )
+        events = self._stream(path, Wanted(rate, window_s, switch_penalty), progress, self._session.choose(member, tta))
         async for event in events:
             if isinstance(event, Timeline):
                 return event
@@ -149,14 +149,14 @@ class AsyncClient:
         path: StrPath,
         *,
         rate: float | None = None,
+        window_s: float = WINDOW_S,
         switch_penalty: float = SWITCH_PENALTY,
         progress: Progress | None = None,
         member: str | None = None,
         tta: str | None = None,
     ) -> AsyncGenerator[Event, None]:
         """As ``Client.stream_timeline``."""
-        choice = self._session.choose(member, tta)
-        return _stream.timeline(self._session, path, choice, rate, switch_penalty, progress, _spawn)
+        return self._stream(path, Wanted(rate, window_s, switch_penalty), progress, self._session.choose(member, tta))
 
     async def classify_many(
         self,
@@ -197,6 +197,11 @@ class AsyncClient:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
+
+    def _stream(
+        self, path: StrPath, wanted: Wanted, progress: Progress | None, choice: Choice
+    ) -> AsyncGenerator[Event, None]:
+        return _stream.timeline(self._session, path, choice, wanted, progress, _spawn)
 
     async def _attempt(self, path: StrPath, choice: Choice, places: asyncio.Semaphore) -> Prediction | Failure:
         async with places:

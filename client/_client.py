@@ -12,6 +12,7 @@ from reelkind.core.errors import ReelkindError
 from reelkind.core.features import Features, Recipe
 from reelkind.core.segments import SWITCH_PENALTY
 from reelkind.core.specs import classify_name
+from reelkind.core.timeline import WINDOW_S
 
 from . import _features, _session, _stream
 from ._address import Tls
@@ -21,7 +22,7 @@ from ._in_memory import Data
 from ._prediction import Failure, Prediction
 from ._session import Choice, Session
 from ._source import StrPath, check_several, shown
-from ._stream import IN_FLIGHT, Progress
+from ._stream import IN_FLIGHT, Progress, Wanted
 from ._threads import Threads, iterate, run_many
 from ._timeline import Event, Timeline
 from ._transport import finish
@@ -203,15 +204,14 @@ class Client:
         path: StrPath,
         *,
         rate: float | None = None,
+        window_s: float = WINDOW_S,
         switch_penalty: float = SWITCH_PENALTY,
         progress: Progress | None = None,
         member: str | None = None,
         tta: str | None = None,
     ) -> Timeline:
         """What a video of any length shows when; arguments and errors as ``stream_timeline``."""
-        events = self.stream_timeline(
-            path, rate=rate, switch_penalty=switch_penalty, progress=progress, member=member, tta=tta
-        )
+        events = self._stream(path, Wanted(rate, window_s, switch_penalty), progress, self._session.choose(member, tta))
         for event in events:
             if isinstance(event, Timeline):
                 return event
@@ -222,6 +222,7 @@ class Client:
         path: StrPath,
         *,
         rate: float | None = None,
+        window_s: float = WINDOW_S,
         switch_penalty: float = SWITCH_PENALTY,
         progress: Progress | None = None,
         member: str | None = None,
@@ -231,23 +232,20 @@ class Client:
 
         Args:
             path: a video, or a features file made with a rate.
-            rate: frames a second to look at; by default as many as make a window of ``core.timeline.WINDOW_S``.
-            switch_penalty: nats of evidence that a change of the label needs. 0 gives every half-window its
-                likeliest class, more gives fewer and longer segments; docs/timelines.md says what it does.
+            rate: frames a second to look at; by default ``core.timeline.RATE``, or that of the features.
+            window_s: seconds that are classified together.
+            switch_penalty: nats of evidence that a change of the label needs: docs/timelines.md says what it does.
             progress: called with milliseconds decoded and milliseconds in all.
             member: see the class.
             tta: see the class.
 
         Raises:
-            InvalidOption: if ``rate`` or ``switch_penalty`` cannot be.
+            InvalidOption: if ``rate``, ``window_s`` or ``switch_penalty`` cannot be.
             VideoError: if nothing of the file can be read; a file that is cut off has a timeline with an ``error``.
             FeaturesError: if it holds features that are damaged, or made with something else than the server has.
             ClientError: if the server does not answer.
         """
-        choice = self._session.choose(member, tta)
-        return iterate(
-            partial(_stream.timeline, self._session, path, choice, rate, switch_penalty, progress), IN_FLIGHT
-        )
+        return self._stream(path, Wanted(rate, window_s, switch_penalty), progress, self._session.choose(member, tta))
 
     def classify_many(
         self,
@@ -289,6 +287,11 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _stream(
+        self, path: StrPath, wanted: Wanted, progress: Progress | None, choice: Choice
+    ) -> Generator[Event, None, None]:
+        return iterate(partial(_stream.timeline, self._session, path, choice, wanted, progress), IN_FLIGHT)
 
     def _attempt(self, choice: Choice, path: StrPath) -> Prediction | Failure:
         try:

@@ -26,7 +26,7 @@ from reelkind.core import specs, tensors
 from reelkind.core.errors import VideoError
 from reelkind.core.features import Features, tensor_name
 from reelkind.core.features_files import is_features_file, load
-from reelkind.core.timeline import FilledWindow, Windows, default_rate
+from reelkind.core.timeline import RATE, FilledWindow, Windows, window_frames
 from reelkind.core.video import MAX_RATE, MIN_RATE, Chunk, exact_rate
 
 from ._errors import InvalidOption
@@ -58,6 +58,32 @@ class Spawn(Protocol):
     """Starts a coroutine, made where it runs, that nobody waits for yet."""
 
     def __call__(self, make: Callable[[], Coroutine[Any, Any, T]]) -> Task[T]: ...
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How a timeline is made.
+
+    Attributes:
+        rate: frames a second; None for that of the features, or of ``core.timeline``.
+        window_s: seconds of a window.
+        switch_penalty: nats that a change of the label costs.
+    """
+
+    rate: float | None
+    window_s: float
+    switch_penalty: float
+
+    def check(self) -> None:
+        """Refuse what cannot be, the rate apart.
+
+        Raises:
+            InvalidOption: naming it.
+        """
+        if not 0 < self.window_s < math.inf:
+            raise InvalidOption(f"window_s must be a number of seconds above 0, got {self.window_s}")
+        if not 0 <= self.switch_penalty < math.inf:
+            raise InvalidOption(f"switch_penalty must be a number of nats, 0 or more, got {self.switch_penalty}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +131,7 @@ async def timeline(
     session: Session,
     path: StrPath,
     choice: Choice,
-    rate: float | None,
-    switch_penalty: float,
+    wanted: Wanted,
     progress: Progress | None,
     spawn: Spawn,
 ) -> AsyncGenerator[Event, None]:
@@ -118,17 +143,16 @@ async def timeline(
         ClientError: if the server does not answer.
     """
     check_path(path)
-    if not 0 <= switch_penalty < math.inf:
-        raise InvalidOption(f"switch_penalty must be a number of nats, 0 or more, got {switch_penalty}")
+    wanted.check()
     info = await session.info(specs.features_name(*choice))
     if is_features_file(path):
         features = await session.transport.offload(load, path)
-        rate = features.recipe.rate if rate is None else float(rate)
+        rate = features.recipe.rate if wanted.rate is None else float(wanted.rate)
         pieces = _read_pieces(features, info, rate, os.fspath(path))
     else:
-        rate = _check_rate(default_rate(info.num_frames) if rate is None else rate)
+        rate = _check_rate(RATE if wanted.rate is None else wanted.rate)
         pieces = _pieces(session, path, info, rate, spawn, progress)
-    async with aclosing(_events(session, path, choice, rate, switch_penalty, pieces)) as events:
+    async with aclosing(_events(session, path, choice, replace(wanted, rate=rate), pieces)) as events:
         async for event in events:
             yield event
 
@@ -137,23 +161,24 @@ async def _events(
     session: Session,
     path: StrPath,
     choice: Choice,
-    rate: float,
-    switch_penalty: float,
+    wanted: Wanted,
     pieces: AsyncGenerator[Piece, None],
 ) -> AsyncGenerator[Event, None]:
     started = time.perf_counter()
+    rate = wanted.rate or RATE
+    num_frames = window_frames(rate, wanted.window_s)
     model = specs.classify_features_name(*choice)
     info, answering = await session.info(specs.features_name(*choice)), await session.info(model)
     threshold = session.threshold(answering)
     assembly = Assembly(
         path,
         rate=exact_rate(rate),
-        num_frames=info.num_frames,
+        num_frames=num_frames,
         classes=info.classes,
         abstain_below=0.0 if threshold is None else threshold.confidence,
-        switch_penalty=switch_penalty,
+        switch_penalty=wanted.switch_penalty,
     )
-    windows = Windows(info.num_frames)
+    windows = Windows(num_frames)
     position_ms, problem = 0, None
 
     async def answered(filled: Iterator[FilledWindow]) -> AsyncGenerator[Window | Segment, None]:

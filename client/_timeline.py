@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reelkind.core.errors import VideoError
-from reelkind.core.segments import Segmenter, Span
+from reelkind.core.segments import Segmenter, Span, half
 from reelkind.core.subcategories import likeliest
 from reelkind.core.timeline import FilledWindow, vote
 
@@ -22,7 +22,9 @@ from ._subcategories import StretchMeans
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """The answer for a few seconds of a video; the next window begins half of them later.
+    """The answer for a few seconds of a video; the next window told begins half of them later.
+
+    Segments come of twice as many, which begin a quarter later each.
 
     Attributes:
         start_ms, end_ms: from the start of the video.
@@ -162,6 +164,8 @@ class Assembly:
         self._rate = rate
         self._classes = classes
         self._segmenter = Segmenter(num_frames, abstain_below, switch_penalty)
+        self._half = half(num_frames)
+        self._untold: Window | None = None
         self._end: tuple[int, int] | None = None  # (frames, milliseconds)
         self._windows: list[Window] = []
         self._segments: list[Segment] = []
@@ -174,7 +178,7 @@ class Assembly:
         self._end = num_frames, end_ms
 
     def add(self, filled: FilledWindow, answer: Prediction) -> Iterator[Window | Segment]:
-        """The window, and the segments that are final with it."""
+        """The window, if it begins half a one after the last that was told, and the segments that are final with it."""
         self._model = answer.model
         window = Window(
             self._to_ms(filled.start),
@@ -184,16 +188,21 @@ class Assembly:
             answer.scores,
             answer.embedding,
         )
-        self._windows.append(window)
-        yield window
+        if filled.start % self._half:
+            self._untold = window
+        else:
+            self._untold = None
+            yield self._tell(window)
         scores = np.fromiter(answer.scores.values(), np.float32)
         if answer.subcategories is not None:
             self._finer.add(filled.start, filled.stop, np.fromiter(answer.subcategories.values(), np.float32))
         yield from self._segments_of(self._segmenter.add(filled.start, filled.stop, scores))
 
-    def finish(self, total_ms: float, error: VideoError | None) -> Iterator[Segment | Timeline]:
-        """The segments that were still open, and the timeline; ``ends_at`` and ``add`` have been called before."""
+    def finish(self, total_ms: float, error: VideoError | None) -> Iterator[Event]:
+        """What was still open, and the timeline; ``ends_at`` and ``add`` have been called before."""
         assert self._end is not None and self._model is not None  # noqa: PT018
+        if self._untold is not None:  # the one that ends with the video
+            yield self._tell(self._untold)
         yield from self._segments_of(self._segmenter.finish(self._end[0]))
         found = vote(
             [(self._to_ms(span.stop) - self._to_ms(span.start), span.label, span.scores) for span in self._spans]
@@ -213,6 +222,10 @@ class Assembly:
             model=self._model,
             error=error,
         )
+
+    def _tell(self, window: Window) -> Window:
+        self._windows.append(window)
+        return window
 
     def _segments_of(self, spans: list[Span]) -> list[Segment]:
         found = [self._segment(span) for span in spans]

@@ -1,18 +1,20 @@
 """Answers for windows of a video to segments, stretches of one label. Pure: no files, no network.
 
-Windows of T frames come in order, each half a window after the one before; so every cell, the half of a window, is
-covered by two of them, but for the first and the last. A cell's scores are the mean of the windows that cover it.
+Windows come in order, each a quarter of a window after the one before; so every cell, the quarter of a window, is
+covered by four of them, but for the first and the last. A cell's scores are the mean of the windows that cover it.
 
-    cells      |   |   |   |   |
-    windows    |-------|
-                   |-------|
-                       |-------|
+    cells      |   |   |   |   |   |   |
+    windows    |---------------|
+                   |---------------|
+                       |---------------|
+                           |---------------|
 
 The labels of the cells are the likeliest sequence: that with the most evidence, the sum of the logarithms of the scores
-of its labels, less a penalty for every change. So a label that is a little likelier than another for a moment makes no
-segment, while one that is much likelier, or likelier for long, does. If classes need a threshold, there is a label for
-none of them: it is a nat likelier than the likeliest class where that is below the threshold; elsewhere less likely by
-a nat, or by the penalty if that is more. Cells in a row with the same label are a segment.
+of its labels, less a penalty for every change. Evidence is counted a half-window, whatever the length of cells: what a
+quarter says counts half. So a label that is a little likelier than another for a moment makes no segment, while one
+that is much likelier, or likelier for long, does. If classes need a threshold, there is a label for none of them: it is
+a nat likelier than the likeliest class where that is below the threshold; elsewhere less likely by a nat, or by the
+penalty if that is more. Cells in a row with the same label are a segment.
 
 Source: A. J. Viterbi, Error bounds for convolutional codes and an asymptotically optimum decoding algorithm (1967);
 a penalty that is the same for all changes is the model of R. B. Potts (1952).
@@ -27,9 +29,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-SWITCH_PENALTY = 2.0  # nats; docs/timelines.md says what others do
+SWITCH_PENALTY = 3.0  # nats; docs/timelines.md says what others do
 NONE_NATS = 1.0  # so that a blurred border of a few cells has a class on either side, and no class in between
 LEAST_SCORE = 0.01  # no answer for a single window is surer than this that it is not some class
+
+OVERLAP = 4  # windows that cover a moment: borders are told to a quarter of a window
 
 Scores = npt.NDArray[np.floating[Any]]
 """float [K]"""
@@ -37,6 +41,11 @@ Scores = npt.NDArray[np.floating[Any]]
 
 def stride(num_frames: int) -> int:
     """Frames from window to window, which is also the length of a cell."""
+    return max(1, num_frames // OVERLAP)
+
+
+def half(num_frames: int) -> int:
+    """Frames of half a window, which is what evidence is counted by."""
     return max(1, num_frames // 2)
 
 
@@ -102,13 +111,13 @@ class Segmenter:
     """Windows' answers, in order, to segments, each given away as soon as nothing can change it any more.
 
     Args:
-        num_frames: T, frames of a window.
+        num_frames: frames of a window.
         abstain_below: the score from which on a class is likely enough; 0 names one always.
         switch_penalty: nats that a change of the label costs; 0 gives every cell its likeliest.
     """
 
     def __init__(self, num_frames: int, abstain_below: float = 0.0, switch_penalty: float = SWITCH_PENALTY) -> None:
-        self._stride = stride(num_frames)
+        self._stride, self._half = stride(num_frames), half(num_frames)
         self._abstain_below = abstain_below
         self._switch_penalty = switch_penalty
         self._recent: list[tuple[int, int, Scores]] = []
@@ -139,7 +148,7 @@ class Segmenter:
         evidence = self._evidence_of(scores)
         if self._sequence is None:
             self._sequence = LikeliestSequence(len(evidence), self._switch_penalty)
-        self._sequence.extend(evidence * (stop - start) / self._stride)  # the last cell of a video may be shorter
+        self._sequence.extend(evidence * (stop - start) / self._half)  # the last cell of a video may be shorter
         self._cells.append(Span(start, stop, None, scores))
         self._next_cell = stop
 

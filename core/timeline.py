@@ -1,13 +1,13 @@
 """Frames of a long video to windows, and its segments to a vote. Pure: no files, no network.
 
 Frames come at a fixed rate and are counted from 0; frame i stands for ``[i / rate, (i + 1) / rate)`` seconds.
-A window is T frames in a row, the next one begins half a window later. ``segments.py`` tells how the windows' answers
-become segments.
+A window is some frames in a row, the next one begins a quarter of a window later. ``segments.py`` tells how the
+windows' answers become segments.
 
     frames     0 1 2 3 4 5 6 7 8 9 ...
-    windows    |-------|
-                   |-------|
-                       |-------|
+    windows    |---------------|
+                   |---------------|
+                       |---------------|
 """
 
 from __future__ import annotations
@@ -20,14 +20,21 @@ import numpy.typing as npt
 
 from .clips import segment_middles
 from .segments import Scores, stride
+from .specs import MAX_FRAMES
 
-WINDOW_S = 8.0  # seconds of the clips that the shipped members were trained on (median; 2 .. 10 s)
+RATE = 2.0  # frames a second; docs/timelines.md says what others bring and cost
+WINDOW_S = 2.0  # seconds that are classified together; likewise
+LEAST_FRAMES = 4  # of a window, where few frames a second are looked at
 MIXED_BELOW = 0.8  # a video is mixed if its commonest class fills a smaller share of the time that has a label
 
 
-def default_rate(num_frames: int) -> float:
-    """Frames a second at which ``num_frames`` fill a window of ``WINDOW_S``."""
-    return num_frames / WINDOW_S
+def window_frames(rate: float, window_s: float = WINDOW_S) -> int:
+    """Frames of a window: what its seconds hold, at least ``LEAST_FRAMES``, at most what a request may carry.
+
+    >>> window_frames(5), window_frames(0.1), window_frames(1000)
+    (10, 4, 300)
+    """
+    return min(MAX_FRAMES, max(LEAST_FRAMES, round(rate * window_s)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +55,7 @@ class Windows:
     """Features as they come to windows as they fill; no more is kept than windows to come may need.
 
     Args:
-        num_frames: T, frames of a window.
+        num_frames: of a window.
     """
 
     def __init__(self, num_frames: int) -> None:

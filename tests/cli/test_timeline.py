@@ -19,6 +19,7 @@ from reelkind.cli.main import main
 from reelkind.client import InlineDecoder
 from reelkind.core import features_files as files
 from reelkind.core import segments
+from reelkind.core.timeline import RATE, WINDOW_S
 from reelkind.core.video import MAX_RATE, MIN_RATE
 
 COLOURS = {"animation": (255, 0, 0), "gaming": (0, 255, 0), "natural": (0, 0, 255)}
@@ -83,7 +84,7 @@ def test_the_table_has_a_strip_and_a_line_a_segment(video: Path, capsys: pytest.
 def test_how_easily_segments_change_can_be_said(folder: Path, capsys: pytest.CaptureFixture) -> None:
     path = write_colours(folder / "moment.mp4", [("animation", 6), ("gaming", 2), ("animation", 6)])
     for penalty, num_segments in ((0, 3), (100, 1)):
-        assert run("timeline", "--rate", 2, "--switch-penalty", penalty, "--jsonl", path) == 0
+        assert run("timeline", "--window", 2, "--switch-penalty", penalty, "--jsonl", path) == 0
         assert len(capsys.readouterr().out.splitlines()) == num_segments + 1
     with pytest.raises(SystemExit):
         run("timeline", "--switch-penalty", "-1", path)
@@ -110,6 +111,7 @@ def test_a_folder_is_no_place_for_a_plot(tmp_path: Path, video: Path, capsys: py
 
 def test_numbers_that_help_tells_are_those_in_use() -> None:
     assert _arguments.SWITCH_PENALTY == segments.SWITCH_PENALTY
+    assert (_arguments.RATE, _arguments.WINDOW_S) == (RATE, WINDOW_S)
     assert (_arguments.MIN_FRAMES_PER_SECOND, _arguments.MAX_FRAMES_PER_SECOND) == (MIN_RATE, MAX_RATE)
 
 

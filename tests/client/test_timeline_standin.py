@@ -33,7 +33,8 @@ from reelkind.core.video import Chunk
 
 COLOURS = {"animation": (255, 0, 0), "gaming": (0, 255, 0), "natural": (0, 0, 255), "tie": (0, 0, 0)}
 FPS = 5
-RATE = 2.0  # frames a second; a window of the stand-in is four frames, two seconds
+RATE = 2.0  # frames a second
+HOW = {"rate": RATE, "window_s": 2.0}  # four frames a window; one begins with each frame, every second one is told
 
 
 def write_colours(path: Path, parts: Sequence[tuple[str, float]], **options) -> Path:
@@ -67,7 +68,7 @@ def told(timeline: Timeline) -> list[tuple[int, int, str | None]]:
 
 
 def test_segments_are_where_the_colours_are(client: Client, four_parts: Path) -> None:
-    timeline = client.timeline(four_parts, rate=RATE)
+    timeline = client.timeline(four_parts, **HOW)
     assert told(timeline) == [
         (0, 6000, "animation"),
         (6000, 11000, "gaming"),
@@ -88,20 +89,22 @@ def test_segments_are_where_the_colours_are(client: Client, four_parts: Path) ->
 
 def test_a_moment_of_another_class_is_a_segment_if_changes_are_cheap(client: Client, tmp_path: Path) -> None:
     path = write_colours(tmp_path / "moment.mp4", [("animation", 6), ("gaming", 2), ("animation", 6)])
-    cheap, dear = (client.timeline(path, rate=RATE, switch_penalty=penalty) for penalty in (0, 100))
+    cheap, dear = (client.timeline(path, **HOW, switch_penalty=penalty) for penalty in (0, 100))
     assert [segment.label for segment in cheap.segments] == ["animation", "gaming", "animation"]
     assert told(dear) == [(0, 14000, "animation")]
     assert [window.scores for window in dear.windows] == [window.scores for window in cheap.windows]
 
 
-@pytest.mark.parametrize("penalty", [-0.1, float("inf"), float("nan")])
-def test_penalties_that_cannot_be_are_refused(client: Client, four_parts: Path, penalty: float) -> None:
+@pytest.mark.parametrize("value", [-0.1, float("inf"), float("nan")])
+def test_penalties_and_windows_that_cannot_be_are_refused(client: Client, four_parts: Path, value: float) -> None:
     with pytest.raises(InvalidOption, match="switch_penalty must be a number of nats, 0 or more, got"):
-        client.timeline(four_parts, switch_penalty=penalty)
+        client.timeline(four_parts, switch_penalty=value)
+    with pytest.raises(InvalidOption, match="window_s must be a number of seconds above 0, got"):
+        client.timeline(four_parts, window_s=value)
 
 
 def test_events_come_in_order_and_the_timeline_last(client: Client, four_parts: Path) -> None:
-    events = list(client.stream_timeline(four_parts, rate=RATE))
+    events = list(client.stream_timeline(four_parts, **HOW))
     timeline = events[-1]
     assert isinstance(timeline, Timeline)
     assert [event for event in events if isinstance(event, Window)] == list(timeline.windows)
@@ -111,12 +114,12 @@ def test_events_come_in_order_and_the_timeline_last(client: Client, four_parts: 
 
 
 def test_a_frame_is_sent_once_and_windows_in_batches(client: Client, standin: StandinServer, four_parts: Path) -> None:
-    client.timeline(four_parts, rate=RATE)
+    client.timeline(four_parts, **HOW)
     asked = list(zip(standin.asked, standin.requests, strict=True))
     frames = [shape[1] for model, shape in asked if model == "features"]
     windows = [shape[0] for model, shape in asked if model == "classify_features"]
     assert sum(frames) == 41
-    assert sum(windows) == 20
+    assert sum(windows) == 38
     assert max(windows) > 1
 
 
@@ -134,19 +137,21 @@ def test_a_picture_that_stays_on_screen_is_sent_once(client: Client, standin: St
 
 
 @pytest.mark.parametrize(
-    ("parts", "rate", "windows"),
+    ("duration_s", "how", "windows"),
     [
-        pytest.param([("natural", 0.2)], RATE, [(0, 200)], id="one-frame"),
-        pytest.param([("natural", 1.2)], RATE, [(0, 1200)], id="shorter-than-a-window"),
-        pytest.param([("natural", 2)], RATE, [(0, 2000)], id="one-window"),
-        pytest.param([("natural", 2.6)], RATE, [(0, 2000), (500, 2600)], id="a-little-more"),
-        pytest.param([("natural", 10)], None, [(0, 8000), (2000, 10000)], id="default-rate"),
+        pytest.param(0.2, HOW, [(0, 200)], id="one-frame"),
+        pytest.param(1.2, HOW, [(0, 1200)], id="shorter-than-a-window"),
+        pytest.param(2, HOW, [(0, 2000)], id="one-window"),
+        pytest.param(2.6, HOW, [(0, 2000), (500, 2600)], id="a-little-more"),
+        pytest.param(4.6, {}, [(0, 2000), (1000, 3000), (2000, 4000), (2500, 4600)], id="defaults"),
+        pytest.param(10, {"window_s": 8}, [(0, 8000), (2000, 10000)], id="longer-windows"),
+        pytest.param(20, {"rate": 0.2}, [(0, 20000)], id="four-frames-if-there-are-so-few-a-second"),
     ],
 )
 def test_short_videos_have_the_windows_they_can_have(
-    client: Client, tmp_path: Path, parts, rate: float | None, windows: list[tuple[int, int]]
+    client: Client, tmp_path: Path, duration_s: float, how: dict[str, float], windows: list[tuple[int, int]]
 ) -> None:
-    timeline = client.timeline(write_colours(tmp_path / "a.mp4", parts), rate=rate)
+    timeline = client.timeline(write_colours(tmp_path / "a.mp4", [("natural", duration_s)]), **how)
     assert [(window.start_ms, window.end_ms) for window in timeline.windows] == windows
     assert told(timeline) == [(0, windows[-1][1], "natural")]
     assert not timeline.mixed
@@ -169,7 +174,7 @@ def test_a_file_that_is_cut_off_has_the_timeline_of_what_there_is(client: Client
     )
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    timeline = client.timeline(cut, rate=RATE)
+    timeline = client.timeline(cut, **HOW)
     assert timeline.error is not None
     assert "cut off: pictures end after" in timeline.error.reason
     assert told(timeline)[0] == (0, 10000, "animation")
@@ -193,7 +198,7 @@ def test_a_decoder_that_dies_on_the_way_leaves_a_partial_timeline(
 
     monkeypatch.setattr(decoding, "read_stream", reader_doubles.crash_in_a_stream)
     with ProcessDecoder(1) as decoder, Client(standin.url, decoder=decoder) as client:
-        timeline = client.timeline(four_parts, rate=RATE)
+        timeline = client.timeline(four_parts, **HOW)
     assert timeline.error is not None
     assert "crashed" in timeline.error.reason
     assert timeline.duration_ms == 8000, "one chunk of sixteen frames"
@@ -203,14 +208,14 @@ def test_a_server_that_fails_ends_the_timeline(client: Client, standin: StandinS
     client.timeline(four_parts)
     standin.failures.append((grpc.StatusCode.INTERNAL, "broken"))
     with pytest.raises(ServerFailed, match="broken"):
-        client.timeline(four_parts, rate=RATE)
-    assert told(client.timeline(four_parts, rate=RATE)), "and the client is fit for the next"
+        client.timeline(four_parts, **HOW)
+    assert told(client.timeline(four_parts, **HOW)), "and the client is fit for the next"
 
 
 def test_what_is_not_likely_enough_has_no_label(standin: StandinServer, tmp_path: Path) -> None:
     path = write_colours(tmp_path / "a.mp4", [("animation", 6), ("tie", 5), ("gaming", 5)])
     with Client(standin.url, abstain=0.6) as client:
-        timeline = client.timeline(path, rate=RATE)
+        timeline = client.timeline(path, **HOW)
     assert told(timeline) == [(0, 6000, "animation"), (6000, 11000, None), (11000, 16000, "gaming")]
     assert sum(timeline.shares.values()) == pytest.approx(11 / 16)
     assert timeline.windows[7].label is None
@@ -243,7 +248,7 @@ def test_a_few_requests_are_under_way_while_decoding_goes_on(standin: StandinSer
     with Client(standin.url, decoder=decoder) as client:
         standin.hold.clear()
         result: list[Timeline] = []
-        thread = threading.Thread(target=lambda: result.append(client.timeline("a.mp4", rate=RATE)))
+        thread = threading.Thread(target=lambda: result.append(client.timeline("a.mp4", **HOW)))
         thread.start()
         deadline = time.monotonic() + 60
         while standin.most_at_once < 4 and time.monotonic() < deadline:
@@ -259,7 +264,7 @@ def test_a_few_requests_are_under_way_while_decoding_goes_on(standin: StandinSer
 def test_giving_up_in_the_middle_leaves_nothing_running(standin: StandinServer) -> None:
     decoder = CountingDecoder(1000)
     with Client(standin.url, decoder=decoder) as client:
-        events = client.stream_timeline("a.mp4", rate=RATE)
+        events = client.stream_timeline("a.mp4", **HOW)
         for _ in range(3):
             next(events)
         events.close()
@@ -271,19 +276,19 @@ def test_giving_up_in_the_middle_leaves_nothing_running(standin: StandinServer) 
 
 def test_progress_is_told_in_milliseconds(client: Client, four_parts: Path) -> None:
     seen: list[tuple[int, int]] = []
-    list(client.stream_timeline(four_parts, rate=RATE, progress=lambda *at: seen.append(at)))
+    list(client.stream_timeline(four_parts, **HOW, progress=lambda *at: seen.append(at)))
     assert seen == [(8000, 20400), (16000, 20400), (20400, 20400)]
 
 
 def test_the_asyncio_client_tells_the_same(standin: StandinServer, client: Client, four_parts: Path) -> None:
     async def ask() -> tuple[Timeline, int, Timeline]:
         async with AsyncClient(standin.url) as asking:
-            events = [event async for event in asking.stream_timeline(four_parts, rate=RATE)]
-            other = await asking.timeline(four_parts, rate=RATE)
+            events = [event async for event in asking.stream_timeline(four_parts, **HOW)]
+            other = await asking.timeline(four_parts, **HOW)
         assert isinstance(events[-1], Timeline)
         return events[-1], len(events), other
 
-    expected = client.timeline(four_parts, rate=RATE)
+    expected = client.timeline(four_parts, **HOW)
     found, num_events, other = asyncio.run(ask())
     assert told(found) == told(other) == told(expected)
     assert num_events == len(expected.windows) + len(expected.segments) + 1
@@ -293,11 +298,11 @@ def test_the_asyncio_client_tells_the_same(standin: StandinServer, client: Clien
 def test_http_tells_the_same(http_standin: HttpStandin, client: Client, four_parts: Path) -> None:
     async def ask() -> Timeline:
         async with AsyncClient(http_standin.url) as asking:
-            return await asking.timeline(four_parts, rate=RATE)
+            return await asking.timeline(four_parts, **HOW)
 
-    expected = client.timeline(four_parts, rate=RATE)
+    expected = client.timeline(four_parts, **HOW)
     with Client(http_standin.url) as asking:
-        for found in (asking.timeline(four_parts, rate=RATE), asyncio.run(ask())):
+        for found in (asking.timeline(four_parts, **HOW), asyncio.run(ask())):
             assert told(found) == told(expected)
             assert found.scores == pytest.approx(dict(expected.scores), abs=1e-6)
 
@@ -311,7 +316,7 @@ def test_an_asyncio_timeline_can_be_cancelled_while_it_decodes(standin: StandinS
 
     async def ask() -> None:
         async with AsyncClient(standin.url, decoder=Slow(1000)) as client:
-            task = asyncio.create_task(client.timeline("a.mp4", rate=RATE))
+            task = asyncio.create_task(client.timeline("a.mp4", **HOW))
             await asyncio.sleep(0.5)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -323,13 +328,13 @@ def test_an_asyncio_timeline_can_be_cancelled_while_it_decodes(standin: StandinS
 def test_a_timeline_from_features_is_the_same_without_the_video(
     client: Client, standin: StandinServer, four_parts: Path, tmp_path: Path
 ) -> None:
-    expected = client.timeline(four_parts, rate=RATE)
+    expected = client.timeline(four_parts, **HOW)
     path = tmp_path / f"four{files.SUFFIX}"
     features = client.extract_features(four_parts, rate=RATE)
     assert features.recipe == client.features_recipe(rate=RATE)
     files.save(features, path)
     standin.asked.clear()
-    found = client.timeline(path)
+    found = client.timeline(path, window_s=HOW["window_s"])
     assert set(standin.asked) == {"classify_features"}
     assert told(found) == told(expected)
     assert found.scores == expected.scores
@@ -362,7 +367,7 @@ def test_weights_that_change_in_the_midst_are_noticed(
     from reelkind.client import ContractMismatch, _connection
 
     monkeypatch.setattr(_connection, "INFO_AGE_S", 0)
-    events = client.stream_timeline(four_parts, rate=RATE)
+    events = client.stream_timeline(four_parts, **HOW)
     next(events)
     standin.parameters["weights"] = "1" * 64
     with pytest.raises(ContractMismatch, match="were changed in the midst of the work: try again"):

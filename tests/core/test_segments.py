@@ -6,14 +6,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from reelkind.core.segments import LEAST_SCORE, LikeliestSequence, Segmenter, Span, stride
+from reelkind.core.segments import LEAST_SCORE, LikeliestSequence, Segmenter, Span, half, stride
 
 SURE = {"a": (0.9, 0.06, 0.04), "b": (0.06, 0.9, 0.04), "c": (0.04, 0.06, 0.9), "?": (0.36, 0.33, 0.31)}
 """Scores of a cell; the letters are the classes."""
 
 
 def windows_of(num_frames: int, total: int) -> list[tuple[int, int]]:
-    """Windows every half of one, and one that ends with the video."""
+    """Windows every quarter of one, and one that ends with the video."""
     starts = [*range(0, max(1, total - num_frames + 1), stride(num_frames))]
     if starts[-1] + num_frames < total:
         starts.append(total - num_frames)
@@ -22,9 +22,7 @@ def windows_of(num_frames: int, total: int) -> list[tuple[int, int]]:
 
 def segments_of(labels: str, num_frames: int = 2, tail: int = 0, **options: float) -> list[Span]:
     """Segments of a video whose half-windows show what the letters of ``labels`` say, and the last for longer."""
-    per_frame = np.array(
-        [SURE[label] for label in labels for _ in range(stride(num_frames))] + [SURE[labels[-1]]] * tail
-    )
+    per_frame = np.array([SURE[label] for label in labels for _ in range(half(num_frames))] + [SURE[labels[-1]]] * tail)
     segmenter = Segmenter(num_frames, **options)
     found = []
     for start, stop in windows_of(num_frames, len(per_frame)):
@@ -51,13 +49,13 @@ def told(spans: list[Span]) -> list[tuple[int, int, str]]:
         pytest.param("a", [(0, 1, "a")], id="shorter-than-a-window"),
         pytest.param("aaaabbbb", [(0, 4, "a"), (4, 8, "b")], id="one-border"),
         pytest.param("aaaabaaaa", [(0, 9, "a")], id="a-moment-of-another-class"),
-        pytest.param("aaaabbbaaaa", [(0, 4, "a"), (4, 7, "b"), (7, 11, "a")], id="more-than-a-moment"),
+        pytest.param("aaaabbbbaaaa", [(0, 4, "a"), (4, 8, "b"), (8, 12, "a")], id="more-than-a-moment"),
         pytest.param("aaaa????????aaaa", [(0, 16, "a")], id="a-hardly-likelier-class-in-between"),
     ],
 )
 def test_segments_are_as_tabulated(num_frames: int, labels: str, expected: list[tuple[int, int, str]]) -> None:
-    step = stride(num_frames)
-    assert told(segments_of(labels, num_frames)) == [
+    step = half(num_frames)
+    assert told(segments_of(labels, num_frames, switch_penalty=2.0)) == [
         (start * step, stop * step, label) for start, stop, label in expected
     ]
 
@@ -99,7 +97,7 @@ def test_segments_have_no_gaps_and_borders_near_the_true_ones(seed: int, tail: i
     assert all(a.stop == b.start and a.label != b.label for a, b in pairwise(spans))
     assert ["abc"[span.label or 0] for span in spans] == [label for label, _ in runs]
     true_borders = np.cumsum([length * 4 for _, length in runs])[:-1]
-    assert np.abs(true_borders - [span.stop for span in spans[:-1]]).max() <= 4, "half a window"
+    assert np.abs(true_borders - [span.stop for span in spans[:-1]]).max() <= 2, "a quarter of a window"
 
 
 def test_scores_of_a_segment_are_the_mean_over_its_frames() -> None:
@@ -108,7 +106,7 @@ def test_scores_of_a_segment_are_the_mean_over_its_frames() -> None:
 
 
 def test_segments_are_given_away_before_the_video_ends() -> None:
-    segmenter = Segmenter(2)
+    segmenter = Segmenter(2, switch_penalty=2.0)
     a, b = np.array([0.9, 0.1]), np.array([0.1, 0.9])
     given = [segmenter.add(i, i + 2, scores) for i, scores in enumerate([a, a, a, b, b, b, b])]
     assert [len(spans) for spans in given] == [0, 0, 0, 0, 0, 1, 0], "once going back to the first class cannot pay"
@@ -174,5 +172,16 @@ def test_nothing_has_no_segments() -> None:
     assert Segmenter(2).finish(0) == []
 
 
-def test_a_stride_is_half_a_window_and_never_nothing() -> None:
-    assert [stride(num_frames) for num_frames in (1, 2, 7, 16)] == [1, 1, 3, 8]
+@pytest.mark.parametrize("num_frames", [4, 8, 16])
+def test_evidence_counts_by_time_not_by_windows(num_frames: int) -> None:
+    """A class takes over for a while where it is e to twice the penalty times as likely, in all its half-windows."""
+    nats = np.log(SURE["a"][0] / SURE["a"][1])
+    labels = "aaaaaabbbbaaaaaa"  # four half-windows, the outer cells of which are shared with the neighbours
+    for penalty, expected in ((nats, "aba"), (3 * nats, "a")):
+        found = told(segments_of(labels, num_frames, switch_penalty=penalty))
+        assert "".join(label for _, _, label in found) == expected
+
+
+def test_a_stride_is_a_quarter_of_a_window_and_never_nothing() -> None:
+    assert [stride(num_frames) for num_frames in (1, 2, 7, 8, 16)] == [1, 1, 1, 2, 4]
+    assert [half(num_frames) for num_frames in (1, 2, 7, 8, 16)] == [1, 1, 3, 4, 8]

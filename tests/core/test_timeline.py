@@ -7,7 +7,8 @@ import pytest
 
 from reelkind.core.clips import segment_middles
 from reelkind.core.segments import stride
-from reelkind.core.timeline import FilledWindow, Windows, vote
+from reelkind.core.specs import MAX_FRAMES
+from reelkind.core.timeline import LEAST_FRAMES, RATE, WINDOW_S, FilledWindow, Windows, vote, window_frames
 
 
 def numbered(first: int, num_frames: int) -> dict[str, np.ndarray]:
@@ -47,6 +48,20 @@ def test_no_more_is_kept_than_windows_need() -> None:
         list(windows.add(numbered(first, 16)))
         most = max(most, windows._kept["features_a"].shape[1])
     assert most <= 24
+
+
+@pytest.mark.parametrize(
+    ("rate", "window_s", "num_frames"),
+    [
+        pytest.param(2, 3, 6, id="a-window-of-seconds"),
+        pytest.param(29.97, 4, 120, id="rounded"),
+        pytest.param(0.001, 4, LEAST_FRAMES, id="a-frame-in-a-quarter-of-an-hour"),
+        pytest.param(1000, 4, MAX_FRAMES, id="no-more-than-a-request-carries"),
+    ],
+)
+def test_a_window_has_the_frames_of_its_seconds_within_limits(rate: float, window_s: float, num_frames: int) -> None:
+    assert window_frames(rate, window_s) == num_frames
+    assert window_frames(RATE) == RATE * WINDOW_S
 
 
 def test_the_vote_is_by_time_and_tells_mixtures() -> None:
