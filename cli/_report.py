@@ -22,8 +22,10 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 UNTRAINED = " (untrained)"
 _FINER = "SUBCATEGORY"
 UNSURE = "?"  # in the place of a label
-_KEYS = ("path", "label", "confidence", "reason", "scores", "subcategory", "subcategory_confidence", "subcategories")
-_KEYS += ("error", "timings_ms", "model", "from_cache")
+_KEYS: tuple[str, ...] = (
+    *("path", "label", "confidence", "reason", "scores", "subcategory", "subcategory_confidence", "subcategories"),
+    *("error", "timings_ms", "model", "from_cache"),
+)
 _TIMINGS = ("decode_ms", "infer_ms", "total_ms")
 _MAX_PATH_SHARE = 0.5  # of the terminal's width
 

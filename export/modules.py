@@ -85,7 +85,8 @@ class ExportedHead(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, ...]:
         batch_and_views = features.shape[:2]
-        return tuple(output.unflatten(0, batch_and_views) for output in self.head.outputs(features.flatten(0, 1)))
+        outputs = self.head.outputs(features.flatten(0, 1))
+        return tuple(output.unflatten(0, batch_and_views) for output in outputs)  # type: ignore[no-untyped-call]
 
 
 def build_backbone_graph(bundle: Bundle, backbone: Backbone) -> onnx.ModelProto:

@@ -143,6 +143,7 @@ def _load(backbone: Backbone, path: Path) -> None:
         missing, surplus = backbone.body.load_state_dict(known, strict=False)
     except Exception as error:  # missing or damaged files and other networks' shapes: each reader has its own errors
         raise ConfigError(f"{path} does not hold weights of this backbone: {error}") from error
-    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    made_later = ("num_batches_tracked", "projection.weight", "projection.bias")  # no pretrained network has a pupil's
+    missing = [name for name in missing if not name.endswith(made_later)]
     if missing or surplus:
         raise ConfigError(f"{path} holds weights of another network: it lacks {missing[:2]} and has {surplus[:2]}")

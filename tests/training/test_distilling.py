@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -102,3 +104,11 @@ def test_a_pupil_without_a_projection_is_refused(activations: Activations, lesso
     plain = Tail(build_backbone("mobilenet_v2_levels"), 14)
     with pytest.raises(ConfigError, match="_distilled"):
         start_projection(plain, [activations], Lessons.of(lessons), np.random.default_rng(0))
+
+
+def test_a_pupil_starts_from_weights_that_know_nothing_of_its_projection(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    plain = build_backbone("mobilenet_v2_levels")
+    torch.save(plain.body.state_dict(), tmp_path / "weights.pth")
+    pupil = build_backbone("mobilenet_v2_distilled", tmp_path / "weights.pth")
+    assert torch.equal(next(pupil.body.features.parameters()), next(plain.body.features.parameters()))
