@@ -11,6 +11,7 @@ MAX_SECONDS = 86_400  # system calls overflow at some weeks
 MIN_FRAMES_PER_SECOND, MAX_FRAMES_PER_SECOND = 0.001, 1000  # core.video's, which --help need not load
 SWITCH_PENALTY = 3.0  # core.segments', likewise
 RATE, WINDOW_S = 2.0, 2.0  # core.timeline's, likewise
+CPU_PRECISIONS = ("auto", "fp32", "int8")  # export.execution.CPU_PRECISIONS, not imported for --help's sake
 MAX_QUEUE_HELP = "refuse requests while N wait for a backbone (default: 64 on a CPU, no limit on a GPU)"
 
 
@@ -64,3 +65,13 @@ def header(text: str) -> tuple[str, str]:
     if not equals:
         raise argparse.ArgumentTypeError(f"write NAME=VALUE, got {text!r}")
     return name, value
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """``--precision`` of whatever serves bundles on a CPU."""
+    parser.add_argument(
+        "--precision",
+        choices=CPU_PRECISIONS,
+        default="auto",
+        help="of backbones on a CPU; auto: int8 for members stored so, else fp32 (default: %(default)s)",
+    )

@@ -41,6 +41,7 @@ def temporary_repository(
     engines: Path | None = None,
     max_queue: int | None = None,
     ensembles: Collection[str] | None = None,
+    precision: str = "auto",
 ) -> Iterator[Path]:
     """Ensembles of these bundles, written into a new folder that is gone after the ``with`` block.
 
@@ -52,6 +53,7 @@ def temporary_repository(
         engines: folder of engines built on this card, for the flavour that runs them.
         max_queue: requests that may wait for a backbone; None for the default of the flavour.
         ensembles: names, see ``core.specs.classify_name``; all there are by default.
+        precision: of backbones on a CPU, one of ``export.execution.CPU_PRECISIONS``.
 
     Raises:
         ReelkindError: if a bundle is of no use or the runtime cannot execute the flavour.
@@ -62,7 +64,16 @@ def temporary_repository(
     chosen, wanted = runtime.choose_flavour(flavour), standard_ensembles(members, ensembles)
     folder = Path(tempfile.mkdtemp(prefix="reelkind-models-"))
     try:
-        write_repository(folder, wanted, members, chosen, num_threads=num_threads, engines=engines, max_queue=max_queue)
+        write_repository(
+            folder,
+            wanted,
+            members,
+            chosen,
+            num_threads=num_threads,
+            engines=engines,
+            max_queue=max_queue,
+            precision=precision,
+        )
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

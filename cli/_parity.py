@@ -49,13 +49,15 @@ def run_deployment(args: argparse.Namespace, bundles: Sequence[Bundle]) -> int:
     from reelkind.export.triton_rung import TritonModels
 
     clips = {count: list(_clips(args, bundles, (count,))) for count in args.frames}
-    tolerance = FP16_TOLERANCE if args.server_precision == "fp16" else FP32_TOLERANCE
+    precision = _server_precision(args, bundles)
+    tolerance = FP32_TOLERANCE if precision == "fp32" else FP16_TOLERANCE  # int8 against int8: a step more or less
+    reference = "fp32" if precision == "fp16" else precision
     with _server(args) as url:
         assert url is not None
         with closing(TritonModels(url)) as server:
             for bundle in bundles:
                 server.require_weights(classify_name(bundle.name), [bundle])
-            reports = compare(bundles, server.infer, clips, args.batch, tolerance)
+            reports = compare(bundles, server.infer, clips, args.batch, tolerance, reference)
     print(table(reports))
     if args.json:
         report = {
@@ -69,6 +71,13 @@ def run_deployment(args: argparse.Namespace, bundles: Sequence[Bundle]) -> int:
         }
         args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return 0 if all(report.passed for report in reports) else 1
+
+
+def _server_precision(args: argparse.Namespace, bundles: Sequence[Bundle]) -> str:
+    """What the server runs: as it was said, or as `reelkind serve` chooses."""
+    if args.server_precision != "auto":
+        return str(args.server_precision)
+    return "int8" if any(bundle.backbone.storage == "int8" for bundle in bundles) else "fp32"
 
 
 def climb_ladder(args: argparse.Namespace, bundles: Sequence[Bundle]) -> list[RungReport]:
@@ -95,7 +104,7 @@ def _source(args: argparse.Namespace) -> object:
 def _rungs(
     args: argparse.Namespace, bundles: Sequence[Bundle], reference: TorchPipeline, url: str | None
 ) -> list[Rung]:
-    from reelkind.core.specs import FP16_TOLERANCE, FP32_TOLERANCE
+    from reelkind.core.specs import FP16_TOLERANCE, FP32_TOLERANCE, INT8, INT8_TOLERANCE
     from reelkind.export.divergence import onnx_layers
     from reelkind.export.half_emulation import with_rounding
     from reelkind.export.parity import Rung
@@ -110,6 +119,9 @@ def _rungs(
         layers = onnx_layers(stored.model)
         rungs.append(Rung("ONNX FP16", half, FP16_TOLERANCE, look(half, FP16_TOLERANCE, layers)))
         rungs.append(Rung("FP16 as stored", stored, FP16_TOLERANCE, look(stored, FP16_TOLERANCE, layers)))
+    if any(bundle.backbone.storage == INT8 for bundle in bundles):
+        integers = OnnxPipeline(args.bundle, **_TTA[args.tta], precision=INT8)
+        rungs.append(Rung("ONNX int8", integers, INT8_TOLERANCE, look(integers, INT8_TOLERANCE)))
     if args.engines:
         stages = _engine_stages(args.engines, bundles)
         engines = OnnxPipeline(args.bundle, **_TTA[args.tta], replaced=stages)
@@ -124,13 +136,14 @@ def _server_rungs(
 ) -> list[Rung]:
     from reelkind.client import Client
     from reelkind.core.ensembles import classify_ensemble
-    from reelkind.core.specs import ALL_MEMBERS, FP16_TOLERANCE, FP32_TOLERANCE, classify_name
+    from reelkind.core.specs import ALL_MEMBERS, FP16_TOLERANCE, FP32_TOLERANCE, INT8_TOLERANCE, classify_name
     from reelkind.export.parity import Rung
     from reelkind.export.triton_rung import TritonPipeline
 
     group = ALL_MEMBERS if len(bundles) > 1 else bundles[0].name
     name = classify_name(group, args.tta)
-    tolerance: Tolerance = FP16_TOLERANCE if args.server_precision == "fp16" else FP32_TOLERANCE
+    tolerances = {"fp16": FP16_TOLERANCE, "int8": INT8_TOLERANCE}
+    tolerance: Tolerance = tolerances.get(_server_precision(args, bundles), FP32_TOLERANCE)
     triton, client = TritonPipeline(url, name, bundles), Client(url, member=group, tta=args.tta)
 
     def trace(frames: np.ndarray) -> Tensors:

@@ -58,12 +58,17 @@ class ClipCheck:
         clips: at least one.
         bundle: of the new version; None if it is one that has been served before.
         tolerance: how far the new version may be from the reference.
+        precision: whose graphs are the reference, ``fp32`` or ``int8``.
     """
 
     def __init__(
-        self, clips: Sequence[ParityClip], bundle: Bundle | None = None, tolerance: Tolerance = specs.FP32_TOLERANCE
+        self,
+        clips: Sequence[ParityClip],
+        bundle: Bundle | None = None,
+        tolerance: Tolerance = specs.FP32_TOLERANCE,
+        precision: str = "fp32",
     ) -> None:
-        self._clips, self._bundle, self._tolerance = clips, bundle, tolerance
+        self._clips, self._bundle, self._tolerance, self._precision = clips, bundle, tolerance, precision
         self._rows: list[_Row] = []
 
     def __call__(self, before: Mapping[str, Served], after: Mapping[str, Served]) -> None:
@@ -113,7 +118,7 @@ class ClipCheck:
         from reelkind.export.reference import OnnxPipeline
 
         assert self._bundle.folder is not None
-        return OnnxPipeline(self._bundle.folder)
+        return OnnxPipeline(self._bundle.folder, precision=self._precision)
 
     def _judge(self, clip: ParityClip, old: Tensors, new: Tensors, reference: Reference | None) -> None:
         after, error = new["probabilities"][0], None

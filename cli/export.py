@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from . import export_onnx, export_parity
-from ._arguments import MAX_QUEUE_HELP, positive
+from ._arguments import MAX_QUEUE_HELP, add_precision, positive
 from ._exporting import PRECISIONS, add_bundles, load_bundles
 
 _FLAVOURS = ("tensorrt", "onnxruntime", "python")  # export.execution.FLAVOURS, not imported for --help's sake
@@ -54,6 +54,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="leave this backbone or head, e.g. head_lite, to ONNX Runtime; again for others",
     )
     repository.add_argument("--max-queue", type=positive, metavar="N", help=MAX_QUEUE_HELP)
+    add_precision(repository)
     repository.add_argument("--configs-only", action="store_true", help="leave the graphs out, as in a checkout")
     repository.set_defaults(run=run_repository)
 
@@ -106,6 +107,7 @@ def run_repository(args: argparse.Namespace) -> int:
         engines=args.engines,
         max_queue=args.max_queue,
         graphs=not args.configs_only,
+        precision=args.precision,
     )
     print("\n".join(str(args.out / name) for name in names))
     return 0

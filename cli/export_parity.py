@@ -30,7 +30,10 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument("--fp16", action="store_true", help="add the FP16 graphs as rungs")
     parser.add_argument("--engines", type=Path, metavar="DIR", help="add the engines of this folder as a rung")
     parser.add_argument(
-        "--server-precision", choices=PRECISIONS, default="fp32", help="what the server runs (default: %(default)s)"
+        "--server-precision",
+        choices=("auto", *PRECISIONS, "int8"),
+        default="auto",
+        help="what the server runs; auto: int8 for members stored so, else fp32 (default: %(default)s)",
     )
     parser.add_argument(
         "--every-ensemble",

@@ -88,8 +88,8 @@ def run(args: argparse.Namespace) -> int:
 def _promote(
     args: argparse.Namespace, bundle: Bundle, running: RunningServer, control: Control, store: VersionedRepository
 ) -> None:
-    from reelkind.core.specs import FP16_TOLERANCE, FP32_TOLERANCE
-    from reelkind.export.promotion_files import ENGINE_NAME, version_files
+    from reelkind.core.specs import FP16_TOLERANCE, FP32_TOLERANCE, INT8
+    from reelkind.export.promotion_files import ENGINE_NAME, served_precision, version_files
     from reelkind.serving.deployment import deployed_member, neighbours, with_bundle
     from reelkind.serving.promotion import promote
     from reelkind.serving.state import remember_bundle
@@ -102,8 +102,9 @@ def _promote(
     concerned = deployed_member(store, bundle)
     others = neighbours(concerned, bundle, [*map(bundles.load, args.other), *_remembered(running)])
     files = version_files(store.folder, concerned, bundle, others, args.engines)
+    precision = served_precision(concerned, bundle.name)
     as_engines = any(ENGINE_NAME in content for content in files.values())
-    check = ClipCheck(clips, bundle, FP16_TOLERANCE if as_engines else FP32_TOLERANCE)
+    check = ClipCheck(clips, bundle, FP16_TOLERANCE if as_engines or precision == INT8 else FP32_TOLERANCE, precision)
     versions = promote(control, store, with_bundle(concerned, store.ensembles(), bundle), files, check)
     assert bundle.folder is not None
     print(check.report())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from reelkind.core import bundle
 
-from ._arguments import MAX_QUEUE_HELP, UsageError, positive
+from ._arguments import MAX_QUEUE_HELP, UsageError, add_precision, positive
 from ._embedded import default_bundle, temporary_repository
 from ._server_options import add_option_arguments, prepare_response_cache, server_options
 
@@ -59,6 +59,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--threads", type=positive, metavar="N", help="CPU threads inside one operator (default: all cores)"
     )
     parser.add_argument("--max-queue", type=positive, metavar="N", help=MAX_QUEUE_HELP)
+    add_precision(parser)
     add_option_arguments(parser)
     parser.add_argument("--log-file", type=Path, metavar="FILE", help="append tritonserver's own output to this file")
     parser.add_argument("--prepare", action="store_true", help="only make the embedded server's environment, then exit")
@@ -81,9 +82,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_together(args: argparse.Namespace) -> None:
-    if args.repository is not None and (args.flavour != "auto" or args.threads or args.engines or args.max_queue):
+    if args.repository is not None and (
+        args.flavour != "auto" or args.threads or args.engines or args.max_queue or args.precision != "auto"
+    ):
         raise UsageError(
-            "--repository is served as it is: --flavour, --threads, --engines and --max-queue are for bundles"
+            "--repository is served as it is: --flavour, --threads, --engines, --max-queue and --precision are for "
+            "bundles"
         )
     if (args.flavour == "tensorrt") != (args.engines is not None):
         raise UsageError(
@@ -113,6 +117,7 @@ def _serve(args: argparse.Namespace) -> int:
                 num_threads=args.threads,
                 engines=args.engines,
                 max_queue=args.max_queue,
+                precision=args.precision,
             )
             repository = stack.enter_context(built)
             owned = [repository]
@@ -141,18 +146,20 @@ def _serve(args: argparse.Namespace) -> int:
 
 
 def _ready_line(server: TritonServer) -> str:
-    members: dict[str, None] = {}
+    members: dict[str, str] = {}
     trained = set()
     for config in server.configs.values():
         parameters = {key: value.string_value for key, value in config.parameters.items()}
-        members.update(dict.fromkeys(filter(None, parameters.get("members", "").split(","))))
+        names = list(filter(None, parameters.get("members", "").split(",")))
+        precisions = dict(zip(names, parameters.get("precisions", "").split(","), strict=False))
+        members |= {name: f"{name} (int8)" if precisions.get(name) == "int8" else name for name in names}
         trained.add(parameters.get("trained", "unknown"))
     state = "UNTRAINED: answers mean nothing" if "false" in trained else "trained" if trained == {"true"} else "unknown"
     named, others = server.ensembles[:_NUM_NAMED], server.ensembles[_NUM_NAMED:]
     more = f" and {len(others)} more" if others else ""
     return (
         f"ready: grpc {server.url}, http {server.http_url.removeprefix('http://')}, "
-        f"ensembles {', '.join(named)}{more}, members {', '.join(members) or 'unnamed'} ({state})"
+        f"ensembles {', '.join(named)}{more}, members {', '.join(members.values()) or 'unnamed'} ({state})"
     )
 
 

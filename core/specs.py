@@ -79,6 +79,9 @@ class Tolerance:
 FP32_TOLERANCE = Tolerance(max_abs=1e-4, top1_agreement=1.0)
 FP16_TOLERANCE = Tolerance(max_abs=2e-2, top1_agreement=0.995, layer_error=5e-2)
 
+# Integer products against FP32: a few per cent of a feature. Two runs of them differ as FP16 does: by a rounding step.
+INT8_TOLERANCE = Tolerance(max_abs=0.15, top1_agreement=0.97, layer_error=0.25)
+
 PRECISIONS = ("fp32", "fp16")
 """How a backbone's or head's graph computes; what crosses a border of a graph has the types of ``tensors`` in both."""
 
@@ -115,6 +118,11 @@ class Graph:
         if precision == INT8:  # beside the weights it points at
             return self.file.replace(".onnx", "_int8.onnx") if self.kind == "backbone" else self.file
         return self.file if precision == "fp32" or not self.is_network else f"{precision}/{self.file}"
+
+
+def cpu_frames_per_run(precision: str) -> int:
+    """Frames that a backbone sees at a time on a CPU; int8 takes its range from what it sees, so each goes alone."""
+    return 1 if precision == INT8 else CPU_FRAMES_PER_RUN
 
 
 def profile_shapes(graph: Graph, spec: TensorSpec) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
+WEIGHTS_SUFFIX = ".safetensors"  # of files that nobody ever writes into: another version is another file
 PART_SUFFIX = ".reelkind-part"  # of files that are being written
 
 
@@ -30,3 +32,17 @@ def write_whole(path: Path, data: bytes) -> None:
     except OSError as error:
         error.filename, error.filename2 = os.fspath(path), None  # not the part, which nobody has heard of
         raise
+
+
+def place_copy(source: Path, target: Path) -> None:
+    """Put a file's content under another name: weights as a second name of the same file where they can, else a copy.
+
+    Raises:
+        OSError: if ``source`` cannot be read or ``target`` not be written.
+    """
+    if source.suffix == WEIGHTS_SUFFIX:
+        with suppress(OSError):  # another file system, or one without hard links
+            target.unlink(missing_ok=True)
+            os.link(source.resolve(), target)
+            return
+    shutil.copyfile(source, target)

@@ -93,6 +93,7 @@ def compare(
     clips: Mapping[int, Sequence[ParityClip]],
     batches: Iterable[int] = (1,),
     tolerance: Tolerance = FP32_TOLERANCE,
+    precision: str = "fp32",
 ) -> list[EnsembleReport]:
     """Ask every ensemble about every clip.
 
@@ -102,11 +103,12 @@ def compare(
         clips: number of frames -> clips of that many frames, of the largest size that a member sees.
         batches: numbers of videos in a request.
         tolerance: what is allowed.
+        precision: whose graphs the deployment's answers are compared with.
 
     Raises:
         ParityError: if there are fewer clips than videos in the smallest request.
     """
-    stages = _stages(bundles)
+    stages = _stages(bundles, precision)
     reports = {ensemble.name: EnsembleReport(ensemble.name, tolerance) for ensemble in standard_ensembles(bundles)}
     for where, frames in _requests(clips, batches):
         found = run_steps(features_ensemble(bundles, "features", "tta"), stages, frames)
@@ -139,12 +141,12 @@ def as_json(reports: Sequence[EnsembleReport]) -> list[dict[str, Any]]:
     return [asdict(report) | {"passed": report.passed} for report in reports]
 
 
-def _stages(bundles: Sequence[Bundle]) -> dict[str, Stage]:
+def _stages(bundles: Sequence[Bundle], precision: str) -> dict[str, Stage]:
     members, everything = {bundle.name: bundle for bundle in bundles}, features_ensemble(bundles, "features", "tta")
     graphs = [step.graph for step in everything.steps] + [head_graph(bundle) for bundle in bundles]
     shares = dict(zip(sorted(members), member_weights(bundles), strict=True))
     return {
-        **onnx_stages({graph: find_graph_file(graph, members) for graph in graphs}),
+        **onnx_stages({graph: find_graph_file(graph, members, precision) for graph in graphs}, precision=precision),
         temporal_views_graph().name: temporal_views_stage(),
         temporal_attention_graph().name: temporal_attention_stage(),
         **{average_graph([bundle]).name: average_stage([bundle]) for bundle in bundles},

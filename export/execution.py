@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from reelkind.core import specs
-from reelkind.core.specs import Graph
+from reelkind.core.bundle import Bundle
+from reelkind.core.specs import INT8, Graph
 
 from .errors import ExportError
 
 FLAVOURS = ("tensorrt", "onnxruntime", "python")
+CPU_PRECISIONS = ("auto", "fp32", INT8)
 RUNTIMES = ("onnxruntime", "onnxruntime_cuda", "tensorrt")  # of serving/runner.py
 
 
@@ -24,6 +27,7 @@ class Execution:
         without_engine: models left to ONNX Runtime, where TensorRT is slower or wrong, e.g. ``head_lite``.
         max_queue: requests that may wait for a backbone, and no longer than ``specs.QUEUE_TIMEOUT_US``; None for the
             default: ``specs.MAX_QUEUE_SIZE`` where the backbone has several instances, else no limit.
+        precision: of backbones on a CPU: ``auto`` is int8 for those stored so and FP32 for others.
     """
 
     flavour: str
@@ -31,9 +35,15 @@ class Execution:
     num_threads: int | None = None
     without_engine: frozenset[str] = frozenset()
     max_queue: int | None = None
+    precision: str = "auto"
 
     def __post_init__(self) -> None:
-        for what, value, known in (("flavour", self.flavour, FLAVOURS), ("runtime", self.runtime, RUNTIMES)):
+        choices = (
+            ("flavour", self.flavour, FLAVOURS),
+            ("runtime", self.runtime, RUNTIMES),
+            ("precision", self.precision, CPU_PRECISIONS),
+        )
+        for what, value, known in choices:
             if value not in known:
                 raise ExportError(f"unknown {what} {value!r} (known: {', '.join(known)})")
         if self.runtime != "onnxruntime" and not self.by_runner:
@@ -61,7 +71,24 @@ class Execution:
         """Whether a graph runs as a TensorRT engine."""
         return self.has_engines and graph.is_network and graph.name not in self.without_engine
 
-    def runner_parameters(self, graph: Graph) -> dict[str, str]:
+    def precision_of(self, graph: Graph, members: Mapping[str, Bundle]) -> str:
+        """Whose file of a graph ONNX Runtime executes: ``fp32`` or ``int8``.
+
+        Args:
+            graph: one of ``core.specs``.
+            members: at least the graph's members, by name.
+
+        Raises:
+            ExportError: if int8 is asked for and no member is stored so.
+        """
+        if self.precision == INT8 and not any(bundle.backbone.storage == INT8 for bundle in members.values()):
+            raise ExportError(f"no member is stored as int8 ({', '.join(members)}): choose another precision")
+        on_cpu = self.runtime == "onnxruntime" and not self.has_engines
+        if graph.kind != "backbone" or self.precision == "fp32" or not on_cpu:
+            return "fp32"
+        return INT8 if all(members[name].backbone.storage == INT8 for name in graph.members) else "fp32"
+
+    def runner_parameters(self, graph: Graph, precision: str = "fp32") -> dict[str, str]:
         """What serving/runner.py is told."""
         runtime = self.runtime_of(graph)
         if runtime != "onnxruntime":
@@ -72,8 +99,8 @@ class Execution:
         if graph.kind != "backbone":
             # One thread for the cheap graphs: waking a second one costs them more than it saves.
             return {"model_file": "model.onnx", "num_threads": "1"}
-        threads = str(self.num_threads or 0)
-        return {"model_file": "model.onnx", "num_threads": threads, "frames_per_run": str(specs.CPU_FRAMES_PER_RUN)}
+        threads, frames_per_run = str(self.num_threads or 0), str(specs.cpu_frames_per_run(precision))
+        return {"model_file": "model.onnx", "num_threads": threads, "frames_per_run": frames_per_run}
 
     def num_instances(self, graph: Graph) -> int:
         """How many instances of a graph compute side by side."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reelkind.core import tensors
 from reelkind.core.bundle import ONNX_FOLDER, Bundle, weights_hash
-from reelkind.core.specs import TEMPORAL_VIEWS, VIEWS, Graph
+from reelkind.core.specs import INT8, TEMPORAL_VIEWS, VIEWS, Graph
 from reelkind.core.tensors import CONTRACT_VERSION
 
 from .errors import ExportError
@@ -55,14 +55,16 @@ def find_graph_file(graph: Graph, bundles: Mapping[str, Bundle], precision: str 
     Args:
         graph: one of ``core.specs``.
         bundles: at least the graph's members, by name.
-        precision: one of ``core.specs.PRECISIONS``.
+        precision: one of ``core.specs.PRECISIONS``, or ``INT8``, which is FP32 where no integers are stored.
 
     Raises:
         ExportError: if there is none, or it was made from other weights, another temperature or other subcategories.
     """
+    if precision == INT8 and any(bundles[name].backbone.storage != INT8 for name in graph.members):
+        precision = "fp32"
     candidates = graph_candidates(graph, bundles, precision)
     path = next((candidate for candidate in candidates if candidate.is_file()), None)
-    option = "" if precision == "fp32" else f"--precision {precision} "
+    option = "" if precision in ("fp32", INT8) else f"--precision {precision} "
     again = f"run: {REPRODUCE} {option}" + " ".join(f"--bundle {bundle.folder}" for bundle in _owners(graph, bundles))
     if path is None:
         raise ExportError(f"{candidates[0].name} for model {graph.name!r} is not in {candidates[0].parent}; {again}")

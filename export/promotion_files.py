@@ -12,7 +12,7 @@ from reelkind.core.bundle import Bundle
 from .engine_files import find_engine
 from .errors import ExportError
 from .members import average_file
-from .origin import find_graph_file
+from .origin import files_beside, find_graph_file
 
 GRAPH_NAME, ENGINE_NAME = "model.onnx", "model.plan"
 
@@ -39,11 +39,17 @@ def version_files(
     Raises:
         ExportError: if a graph or an engine is missing or stale.
     """
-    known = {**others, bundle.name: bundle}
+    known, precision = {**others, bundle.name: bundle}, served_precision(configs, bundle.name)
+    if precision == specs.INT8 and bundle.backbone.storage != specs.INT8:
+        raise ExportError(
+            f"{bundle.name} is served with integer products, the bundle in {bundle.folder} is not stored as int8: stop "
+            "the server and start it with this bundle"
+        )
     files: dict[str, dict[str, Path | bytes]] = {}
     for graph in (specs.backbone_graph(bundle), specs.head_graph(bundle)):
         if not any((repository / graph.name).glob(f"*/{ENGINE_NAME}")):
-            files[graph.name] = {GRAPH_NAME: find_graph_file(graph, known)}
+            beside = {path.name: path for path in files_beside(graph, known)}
+            files[graph.name] = {GRAPH_NAME: find_graph_file(graph, known, precision), **beside}
         elif engines is None:
             raise ExportError(
                 f"{graph.name} is served as a TensorRT engine: build the new one on this card "
@@ -61,6 +67,15 @@ def version_files(
         if graph.name not in files:
             files[graph.name] = {GRAPH_NAME: _average(graph, averaged, shares)}
     return files
+
+
+def served_precision(configs: Mapping[str, Any], member: str) -> str:
+    """How a member's backbone computes on the server: ``fp32`` unless its ensembles say otherwise."""
+    for config in configs.values():
+        told = {key: value.string_value.split(",") for key, value in config.parameters.items()}
+        if member in told["members"] and "precisions" in told:
+            return str(told["precisions"][told["members"].index(member)])
+    return "fp32"
 
 
 def _average(graph: specs.Graph, bundles: Sequence[Bundle], shares: Sequence[float]) -> Path | bytes:

@@ -65,7 +65,7 @@ class OnnxPipeline:
         graphs = [step.graph for step in self.ensemble.steps if step.graph.name not in (replaced or {})]
         files = {graph: self.model(graph).SerializeToString() for graph in graphs if prepare and graph.is_network}
         files |= {graph: self._file(graph) for graph in graphs if graph not in files}
-        self.stages = onnx_stages(files, num_threads) | dict(replaced or {})
+        self.stages = onnx_stages(files, num_threads, precision) | dict(replaced or {})
 
     def __call__(self, frames: np.ndarray) -> Tensors:
         """Every tensor of the ensemble: ``probabilities`` [B, K], ``attention`` [B, T], ``embedding`` [B, E], ..."""
@@ -83,15 +83,17 @@ class OnnxPipeline:
         return find_graph_file(graph, by_name, self._precision)
 
 
-def onnx_stages(files: Mapping[Graph, Path | bytes], num_threads: int = 0) -> dict[str, Stage]:
+def onnx_stages(files: Mapping[Graph, Path | bytes], num_threads: int = 0, precision: str = "fp32") -> dict[str, Stage]:
     """Graphs as they are served on a CPU: backbones a few frames at a time on all threads, the rest on one.
 
     Args:
         files: graph -> its file, or the bytes of one.
         num_threads: CPU threads of a backbone; 0 means all cores.
+        precision: how backbones compute, which decides how many frames they see at a time.
     """
+    frames_per_run = specs.cpu_frames_per_run(precision)
     return {
-        graph.name: _frame_wise(file, num_threads or len(os.sched_getaffinity(0)))
+        graph.name: _frame_wise(file, num_threads or len(os.sched_getaffinity(0)), frames_per_run)
         if graph.kind == "backbone"
         else onnx_stage(file, num_threads=1)
         for graph, file in files.items()
@@ -117,15 +119,19 @@ def onnx_session(graph: Path | bytes, num_threads: int = 0, *, optimised: bool =
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
-def _frame_wise(graph: Path | bytes, num_threads: int) -> Stage:
+def _frame_wise(graph: Path | bytes, num_threads: int, frames_per_run: int) -> Stage:
     """A backbone over [B, V, T, ...] as serving/runner.py executes it: a few frames a run, a run a thread."""
     stage = onnx_stage(graph, num_threads=1)
     threads = ThreadPoolExecutor(num_threads)
 
     def run(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         (views,) = inputs
+        if frames_per_run == 1:  # videos and views go by themselves, too
+            single = views.reshape(-1, 1, 1, 1, *views.shape[3:])
+            outputs = zip(*threads.map(stage, ([frame] for frame in single)), strict=True)
+            return [np.concatenate(parts).reshape(*views.shape[:3], -1) for parts in outputs]
         _, num_views, num_frames = views.shape[:3]
-        step = max(1, min(specs.CPU_FRAMES_PER_RUN // num_views, -(-num_frames // num_threads)))
+        step = max(1, min(frames_per_run // num_views, -(-num_frames // num_threads)))
         parts = [[views[:, :, start : start + step]] for start in range(0, num_frames, step)]
         return [np.concatenate(outputs, axis=2) for outputs in zip(*threads.map(stage, parts), strict=True)]
 

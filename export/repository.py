@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -28,13 +28,14 @@ from reelkind.core.ensembles import Ensemble, deployment
 from reelkind.core.specs import Graph
 from reelkind.core.taxonomy import CLASSES, learnt_by_all
 from reelkind.core.tensors import CONTRACT_VERSION, TensorSpec
+from reelkind.core.whole_files import place_copy
 
 from .engine_files import find_engine
 from .errors import ExportError
 from .execution import Execution
 from .members import joint_average, member_weights
 from .occupied import refuse_stale_ensembles
-from .origin import find_graph_file
+from .origin import files_beside, find_graph_file
 
 VERSION_FOLDER = "1"
 LABELS_NAME = "labels.txt"
@@ -81,6 +82,7 @@ def write_repository(
     engines: str | os.PathLike[str] | None = None,
     max_queue: int | None = None,
     graphs: bool = True,
+    precision: str = "auto",
 ) -> list[str]:
     """Write (over) the models that the ensembles need; other folders are left alone.
 
@@ -95,6 +97,7 @@ def write_repository(
         engines: folder of built engines; without one the version folders of engines stay empty.
         max_queue: requests that may wait for a backbone; None for the default of the flavour, see ``Execution``.
         graphs: False leaves ONNX files and engines out, as it is checked in.
+        precision: of backbones on a CPU, one of ``CPU_PRECISIONS``.
 
     Returns:
         Model names, composing models before ensembles.
@@ -104,7 +107,7 @@ def write_repository(
             or stale, or something that is no model is in the way, or versions that were promoted are, or an ensemble
             that stays is of other members of these names.
     """
-    execution = Execution(flavour, runtime, num_threads, frozenset(without_engine), max_queue)
+    execution = Execution(flavour, runtime, num_threads, frozenset(without_engine), max_queue, precision)
     if engines is not None and not execution.has_engines:
         raise ExportError(f"nothing runs the engines in {engines}: flavour {flavour} on {runtime} has none")
     members = {bundle.name: bundle for bundle in bundles}
@@ -124,28 +127,43 @@ def write_repository(
         if graphs:
             files |= _graph_files(graph, execution, members, engines)
         model = Path(folder, graph.name)
-        version = _write_model(model, _graph_config(graph, execution))
+        version = _write_model(model, _graph_config(graph, execution, members))
         if graph.kind == "average":
             (model / LABELS_NAME).write_text("".join(f"{name}\n" for name in CLASSES), encoding="utf-8")
         for name, source in files.items():
             if isinstance(source, bytes):
                 (version / name).write_bytes(source)
             else:
-                shutil.copyfile(source, version / name)
+                place_copy(source, version / name)
+    precisions = {
+        name: execution.precision_of(specs.backbone_graph(bundle), members) for name, bundle in members.items()
+    }
     for ensemble in ensembles:
-        _write_model(Path(folder, ensemble.name), ensemble_config(ensemble, members))
+        _write_model(Path(folder, ensemble.name), ensemble_config(ensemble, members, precisions))
     return [*composing, *(ensemble.name for ensemble in ensembles)]
 
 
-def ensemble_config(ensemble: Ensemble, bundles: dict[str, Bundle]) -> pb.ModelConfig:
-    """Wiring of an ensemble, and as parameters what a client must know before its first request."""
+def ensemble_config(
+    ensemble: Ensemble, bundles: dict[str, Bundle], precisions: Mapping[str, str] | None = None
+) -> pb.ModelConfig:
+    """Wiring of an ensemble, and as parameters what a client must know before its first request.
+
+    Args:
+        ensemble: what is served.
+        bundles: at least its members, by name.
+        precisions: member -> how its backbone computes; said where one of them multiplies integers.
+    """
     config = _bordered_config(ensemble.name, ensemble.inputs, ensemble.outputs)
     config.platform = "ensemble"
     for step in ensemble.steps:
         added = config.ensemble_scheduling.step.add(model_name=step.graph.name, model_version=-1)
         added.input_map.update(step.input_map)
         added.output_map.update(step.output_map)
-    for key, value in _parameters(ensemble, bundles).items():
+    parameters = _parameters(ensemble, bundles)
+    computed = [(precisions or {}).get(name, "") for name in ensemble.members]
+    if specs.INT8 in computed:
+        parameters["precisions"] = ",".join(computed)
+    for key, value in parameters.items():
         config.parameters[key].string_value = value
     return config
 
@@ -193,11 +211,12 @@ def _graph_files(
     if len(graph.members) > 1:
         return {"model.onnx": joint_average(graph, members)}
     if not execution.uses_engine(graph):
-        return {"model.onnx": find_graph_file(graph, members)}
+        beside = {path.name: path for path in files_beside(graph, members)}
+        return {"model.onnx": find_graph_file(graph, members, execution.precision_of(graph, members)), **beside}
     return {} if engines is None else {"model.plan": find_engine(engines, graph, members)}
 
 
-def _graph_config(graph: Graph, execution: Execution) -> pb.ModelConfig:
+def _graph_config(graph: Graph, execution: Execution, members: Mapping[str, Bundle]) -> pb.ModelConfig:
     config = _bordered_config(graph.name, graph.inputs, graph.outputs)
     if graph.is_network:
         _batch(config.dynamic_batching, graph, execution)
@@ -205,13 +224,15 @@ def _graph_config(graph: Graph, execution: Execution) -> pb.ModelConfig:
     if execution.by_runner:
         kind = pb.ModelInstanceGroup.KIND_CPU  # tensors are the host's; the runner takes them to a GPU itself
         config.backend = "python"
-        for name, value in execution.runner_parameters(graph).items():
+        for name, value in execution.runner_parameters(graph, execution.precision_of(graph, members)).items():
             config.parameters[name].string_value = value
     elif execution.uses_engine(graph):
         config.platform, kind = "tensorrt_plan", pb.ModelInstanceGroup.KIND_GPU
     else:
         config.backend = "onnxruntime"
         num_threads = execution.num_threads
+        if execution.precision_of(graph, members) == specs.INT8:
+            kind = pb.ModelInstanceGroup.KIND_CPU  # a GPU has no kernels for it: --precision fp32 where there is one
         if not graph.is_network:
             kind, num_threads = pb.ModelInstanceGroup.KIND_CPU, 1  # else they keep all cores spinning, for no gain
         if num_threads is not None:

@@ -121,11 +121,9 @@ def with_integer_products(model: onnx.ModelProto) -> onnx.ModelProto:
             nodes += _integer_product(given, integers, scale, name)
     del copy.graph.node[:]
     copy.graph.node.extend(_read(nodes, {value.name for value in model.graph.output}))
-    constants: dict[str, np.ndarray] = {
-        _LAST_AXIS: np.array([-1], np.int64),
-        _LEAST_LARGEST: np.array(LEAST_LARGEST, np.float32),
-    }
-    copy.graph.initializer.extend(numpy_helper.from_array(values, name) for name, values in constants.items())
+    last_axis = numpy_helper.from_array(np.array([-1], np.int64), _LAST_AXIS)
+    least = numpy_helper.from_array(np.array(LEAST_LARGEST, np.float32), _LEAST_LARGEST)
+    copy.graph.initializer.extend([last_axis, least])
     return copy
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 MAX_FRAMES = 300  # equals core.specs.MAX_FRAMES; this file cannot import it
 BATCH_AXIS, FRAME_AXIS = "B", "T"
+VIEW_AXIS = 1  # of what a backbone takes and gives
 
 Shape = tuple[int | str | None, ...]  # a name or None is a free axis
 Feeds = dict[str, np.ndarray]
@@ -194,24 +195,37 @@ class FrameWise:
         arrays = [feeds[self.inputs[0].name] for feeds in requests]
         num_frames = sum(len(array) * array.shape[self._axis] for array in arrays)
         share = -(-num_frames // self._num_threads)  # a thread's, so that none has nothing to do
-        runs = [[self._start(video, share) for video in np.split(array, len(array))] for array in arrays]
-        return [self._collect(videos) for videos in runs]
+        runs = [[self._start(row, share) for row in self._rows(array)] for array in arrays]
+        return [self._collect(array, rows) for array, rows in zip(arrays, runs, strict=True)]
 
-    def _start(self, video: np.ndarray, share: int) -> list[Future[list[np.ndarray]]]:
-        name, num_frames = self.inputs[0].name, video.shape[self._axis]
-        step = max(1, min(self._frames_per_run // math.prod(video.shape[1 : self._axis]), share))
-        parts = np.split(video, range(step, num_frames, step), self._axis)
+    def _rows(self, array: np.ndarray) -> list[np.ndarray]:
+        """Videos, or each view of each where a run takes fewer frames than there are views."""
+        videos = np.split(array, len(array))
+        if self._views(array) <= self._frames_per_run:
+            return videos
+        return [view for video in videos for view in np.split(video, video.shape[VIEW_AXIS], VIEW_AXIS)]
+
+    def _views(self, array: np.ndarray) -> int:
+        return math.prod(array.shape[1 : self._axis])
+
+    def _start(self, row: np.ndarray, share: int) -> list[Future[list[np.ndarray]]]:
+        name, num_frames = self.inputs[0].name, row.shape[self._axis]
+        step = max(1, min(self._frames_per_run // self._views(row), share))
+        parts = np.split(row, range(step, num_frames, step), self._axis)
         return [self._threads.submit(self._executor.run, {name: part}) for part in parts]
 
-    def _collect(self, videos: Sequence[Sequence[Future[list[np.ndarray]]]]) -> Answer:
+    def _collect(self, array: np.ndarray, rows: Sequence[Sequence[Future[list[np.ndarray]]]]) -> Answer:
         try:
-            joined = [self._join([run.result() for run in runs]) for runs in videos]
+            joined = [self._join([run.result() for run in runs]) for runs in rows]
         except Exception as error:
             return error
-        return [np.concatenate(arrays) for arrays in zip(*joined, strict=True)]
+        outputs = [np.concatenate(arrays) for arrays in zip(*joined, strict=True)]
+        if len(rows) > len(array):  # views went by themselves
+            outputs = [output.reshape(len(array), -1, *output.shape[VIEW_AXIS + 1 :]) for output in outputs]
+        return outputs
 
     def _join(self, runs: Sequence[list[np.ndarray]]) -> list[np.ndarray]:
-        """Outputs of a video's portions behind each other."""
+        """Outputs of a row's portions behind each other."""
         axes = [port.shape.index(FRAME_AXIS) for port in self.outputs]
         return [np.concatenate(parts, axis) for parts, axis in zip(zip(*runs, strict=True), axes, strict=True)]
 

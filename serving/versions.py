@@ -26,6 +26,8 @@ from typing import Any
 
 from google.protobuf import text_format
 
+from reelkind.core.whole_files import place_copy
+
 from .errors import ServingError
 from .models import composing_models, ensemble_configs, read_config
 
@@ -151,7 +153,7 @@ class VersionedRepository:
             if isinstance(content, bytes):
                 (partial / name).write_bytes(content)
             else:
-                shutil.copyfile(content, partial / name)
+                place_copy(content, partial / name)
         partial.rename(partial.with_name(str(number)))
 
     def load_only(self, model: str, versions: Iterable[int]) -> bool:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from reelkind.core.bundle import BACKBONE_WEIGHTS_NAME, ONNX_FOLDER
+from reelkind.core.whole_files import write_whole
 
 from .quantising import linear_layers, quantise, round_to_int8
 
@@ -76,7 +77,7 @@ def write_backbone(folder: Path, backbone: nn.Module, storage: str) -> tuple[str
 
 def write_state(path: Path, state: dict[str, Tensor]) -> None:
     """Write tensors to a .safetensors file that others may read too (``save_file`` hides it from them)."""
-    path.write_bytes(safetensors.torch.save(state))
+    write_whole(path, safetensors.torch.save(state))  # a served model may have the old file open
 
 
 def _shards(state: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
