@@ -30,11 +30,11 @@ import numpy as np
 import onnxruntime
 
 from reelkind.benchmarks import environment
-from reelkind.cli._embedded import embedded_server
 from reelkind.client import Client
 from reelkind.core import bundle as bundles
 from reelkind.core import video
 from reelkind.core.specs import Graph
+from reelkind.deployment.embedded import embedded_server
 from reelkind.export.origin import find_graph_file
 from reelkind.export.reference import OnnxPipeline
 from reelkind.export.steps import Stage, run_steps
