@@ -8,6 +8,7 @@ With the embedded server, tritonserver is watched by ``serving``; the fleet only
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import logging
 import os
@@ -18,6 +19,7 @@ import sys
 import time
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from typing import IO
 
 from .jobs.files import sweep
 from .jobs.store import Store
@@ -54,10 +56,14 @@ class Fleet:
     Args:
         settings: handed to all of them.
         listener: a listening socket, which outlives the web process.
+
+    Raises:
+        SettingsError: if another fleet uses the data folder.
     """
 
     def __init__(self, settings: Settings, listener: socket.socket) -> None:
         self._settings, self._listener = settings, listener
+        self._lock = _lock(settings)
         self._store = Store(open_database(settings.database_url), max_attempts=settings.limits.attempts)
         module = "reelkind.web.{}".format
         self._children = [
@@ -65,6 +71,8 @@ class Fleet:
             *(_Child([module("jobs.worker"), str(number)], is_worker=True) for number in range(settings.workers)),
         ]
         self._recovered = self._swept = 0.0
+        if not settings.database:  # one fleet a folder: whoever was at work before is dead
+            self._store.recover(everyone=True)
 
     def __enter__(self) -> Fleet:
         for child in self._children:
@@ -144,6 +152,7 @@ class Fleet:
             if child.is_worker and child.process is not None:
                 self._store.recover(_worker_name(child.process))
             child.process = None
+        self._lock.close()
 
     @property
     def pids(self) -> dict[str, list[int]]:
@@ -196,6 +205,21 @@ def listen(host: str, port: int) -> socket.socket:
         raise SettingsError(f"cannot listen on {host}:{port}: {reason}: choose another --port or --host") from None
     listener.listen(512)
     return listener
+
+
+def _lock(settings: Settings) -> IO[bytes]:
+    """Hold the data folder until this process ends, however it ends.
+
+    Raises:
+        SettingsError: if another one holds it.
+    """
+    lock = (settings.data / "lock").open("wb")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise SettingsError(f"another `reelkind web` uses {settings.data}: name another folder by --data") from None
+    return lock
 
 
 def _worker_name(process: subprocess.Popen[bytes]) -> str:

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Engine, delete, func, select, update
+from sqlalchemy import Engine, delete, func, select, true, update
 from sqlalchemy.orm import Session
 
 from .tables import CANCELLED, DONE, FAILED, OPEN, QUEUED, RUNNING, Job
@@ -132,10 +132,15 @@ class Store:
             session.commit()
             return session.scalar(select(Job).where(Job.id == job_id))
 
-    def recover(self, worker: str | None = None) -> int:
-        """Put the jobs of a dead worker, or all whose lease is over, back into the queue or mark them; how many."""
+    def recover(self, worker: str | None = None, *, everyone: bool = False) -> int:
+        """Put abandoned jobs back into the queue, or mark them; how many.
+
+        Args:
+            worker: one that is dead; by default, whoever has let his lease run out.
+            everyone: all workers are, as when a folder's only fleet starts.
+        """
         now = time.time()
-        abandoned = Job.lease_until < now if worker is None else Job.worker == worker
+        abandoned = true() if everyone else Job.lease_until < now if worker is None else Job.worker == worker
         mine = (Job.status == RUNNING, abandoned)
         times = "once" if self._max_attempts == 1 else "twice" if self._max_attempts == 2 else "several times"
         with Session(self._engine) as session:
