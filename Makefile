@@ -5,12 +5,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 BASE   := $(VENV)/.base-installed
+WEB    := $(VENV)/.web-installed
 FULL   := $(VENV)/.full-installed
 SERVER := $(VENV)/.server-prepared
 GATE   := $(VENV)/.gate-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check format train export bench gpu-check setup-gate clean
+.PHONY: help setup demo serve web styles test check format train export bench gpu-check setup-gate clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -28,9 +29,14 @@ $(SERVER): $(BASE) serving/server-constraints.txt
 	@$(BIN)/reelkind serve --prepare
 	@touch $@
 
+$(WEB): $(BASE)
+	@echo "installing the web page into $(VENV)"
+	@$(PIP) -e '.[web]'
+	@touch $@
+
 $(FULL): $(BASE)
 	@echo "installing PyTorch and the development tools into $(VENV) (5.5 GB, about two minutes)"
-	@$(PIP) -e '.[serve,train,export,bench,yt8m,dev]'
+	@$(PIP) -e '.[serve,train,export,bench,yt8m,web,dev]'
 	@touch $@
 
 $(GATE): $(FULL)
@@ -49,6 +55,12 @@ demo: $(SERVER) ## four sample videos through a real tritonserver on this machin
 serve: $(SERVER) ## keep the server running on 127.0.0.1:8001
 	@$(BIN)/reelkind serve
 
+web: $(SERVER) $(WEB) ## the web page with its server, on http://127.0.0.1:8080
+	@$(BIN)/reelkind web
+
+styles: ## rebuild web/static/app.css by Tailwind (npm)
+	@cd web/styles && npm ci --silent && npm run --silent build
+
 test: $(FULL) $(SERVER) ## the whole test suite, with a real tritonserver
 	@$(BIN)/python -m pytest -q $(PYTEST_ARGS)
 
@@ -56,7 +68,7 @@ check: $(FULL) ## formatting, lint, types; TensorRT's parser and builder where T
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@mkdir -p build/typing && ln -sfn ../.. build/typing/reelkind  # mypy does not read package-dir
-	@$(BIN)/mypy $(addprefix -p reelkind.,core client serving export training cli benchmarks)
+	@$(BIN)/mypy $(addprefix -p reelkind.,core client deployment serving export training web cli benchmarks)
 	@if $(BIN)/python -c 'import tensorrt_rtx' 2>/dev/null; then $(BIN)/reelkind export gate --bundle bundles/lite --bundle bundles/lite2; \
 		else echo "gate not run: TensorRT-RTX is not installed (make setup-gate)"; fi
 

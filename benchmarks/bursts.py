@@ -26,11 +26,11 @@ from google.protobuf import text_format
 
 from reelkind.benchmarks import environment
 from reelkind.benchmarks.serving_overhead import RESULTS, ROOT
-from reelkind.cli._embedded import temporary_repository
 from reelkind.client import Client
 from reelkind.core import bundle as bundles
 from reelkind.core import specs, video
 from reelkind.core.bundle import Bundle
+from reelkind.deployment.embedded import temporary_repository
 from reelkind.serving.models import read_config
 from reelkind.serving.runtime import find_runtime
 from reelkind.serving.server import TritonServer

@@ -25,10 +25,10 @@ from tritonclient.grpc import InferenceServerClient
 
 from reelkind.benchmarks import environment
 from reelkind.benchmarks.serving_overhead import RESULTS, ROOT, clips_per_second, ratio
-from reelkind.cli._embedded import embedded_server
 from reelkind.client import Client
 from reelkind.core import bundle as bundles
 from reelkind.core import specs, video
+from reelkind.deployment.embedded import embedded_server
 
 Counts = Counter[tuple[str, str]]
 """(model, "clips" or "executions") -> how many."""

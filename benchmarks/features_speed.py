@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reelkind.benchmarks import environment
-from reelkind.cli._embedded import embedded_server
 from reelkind.client import Client, FeatureCache, Prediction
 from reelkind.core import features_files, specs
+from reelkind.deployment.embedded import embedded_server
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"

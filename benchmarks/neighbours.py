@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from reelkind.benchmarks import environment
-from reelkind.cli._embedded import embedded_server
 from reelkind.client import Client
 from reelkind.core import specs
+from reelkind.deployment.embedded import embedded_server
 from reelkind.training.data import Sample, read_samples
 from reelkind.training.grouping import work_groups
 

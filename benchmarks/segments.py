@@ -25,12 +25,12 @@ from pathlib import Path
 import numpy as np
 
 from reelkind.benchmarks import environment
-from reelkind.cli._embedded import embedded_server
 from reelkind.client import Client, Segment
 from reelkind.core import features_files, specs
 from reelkind.core.features import Features
 from reelkind.core.taxonomy import CLASSES
 from reelkind.core.timeline import RATE
+from reelkind.deployment.embedded import embedded_server
 from reelkind.training.data import read_samples
 
 ROOT = Path(__file__).parents[1]

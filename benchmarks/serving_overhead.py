@@ -29,11 +29,11 @@ from pathlib import Path
 import numpy as np
 
 from reelkind.benchmarks import environment
-from reelkind.cli._embedded import embedded_server
 from reelkind.client import Client
 from reelkind.core import bundle as bundles
 from reelkind.core import video
 from reelkind.core.specs import Graph
+from reelkind.deployment.embedded import embedded_server
 from reelkind.export.onnx_runtime import onnxruntime
 from reelkind.export.origin import find_graph_file
 from reelkind.export.reference import OnnxPipeline

@@ -29,11 +29,11 @@ from itertools import islice, pairwise
 from pathlib import Path
 
 from reelkind.benchmarks import environment, made_video
-from reelkind.cli._embedded import embedded_server
 from reelkind.client import Client, InlineDecoder, ProcessDecoder, Timeline
 from reelkind.core import specs, video
 from reelkind.core.taxonomy import CLASSES
 from reelkind.core.timeline import RATE
+from reelkind.deployment.embedded import embedded_server
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"

@@ -24,7 +24,6 @@ from tritonclient.grpc import InferenceServerClient
 
 from reelkind.benchmarks import environment
 from reelkind.benchmarks.serving_overhead import RESULTS, ROOT, ratio
-from reelkind.cli._embedded import embedded_server
 from reelkind.cli.main import main as reelkind
 from reelkind.client import Client
 from reelkind.core import bundle as bundles
@@ -32,6 +31,7 @@ from reelkind.core import video
 from reelkind.core.bundle import Bundle
 from reelkind.core.specs import ALL_MEMBERS, TTA, classify_name, features_name
 from reelkind.core.specs import classify_features_name as from_features_name
+from reelkind.deployment.embedded import embedded_server
 from reelkind.export.triton_rung import TritonModels
 
 _HEAD_ROUNDS = 10  # they take milliseconds

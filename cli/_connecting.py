@@ -123,7 +123,7 @@ def connect(
             say(f"no server at {DEFAULT_URL}: starting one for this run (`reelkind serve` keeps one running)")
         else:
             return client
-    from ._embedded import default_bundle, embedded_server
+    from reelkind.deployment.embedded import default_bundle, embedded_server
 
     folders = args.bundle or [default_bundle()]
     _check_member(group(args), folders)

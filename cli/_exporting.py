@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ._embedded import default_bundle
+from reelkind.deployment.embedded import default_bundle
 
 if TYPE_CHECKING:
     from reelkind.core.bundle import Bundle

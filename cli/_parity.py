@@ -213,7 +213,7 @@ def _server(args: argparse.Namespace) -> Iterator[str | None]:
     if not args.embedded:
         yield args.url
         return
-    from ._embedded import embedded_server
+    from reelkind.deployment.embedded import embedded_server
 
     with embedded_server(args.bundle, ensembles=_needed(args)) as server:
         yield server.url

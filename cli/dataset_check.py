@@ -60,13 +60,13 @@ def run(args: argparse.Namespace) -> int:
     from reelkind.core.bundle import load, weights_hash
     from reelkind.core.clips import FRAME_SIZE_PX
     from reelkind.core.user_cache import user_cache
+    from reelkind.deployment.embedded import default_bundle
     from reelkind.training.data import read_manifest
     from reelkind.training.datasets.checking import find_all
     from reelkind.training.datasets.exclusions import read_exclusions
     from reelkind.training.datasets.inspection import InspectionCache, inspect_all
     from reelkind.training.datasets.manifest import find_manifests
 
-    from ._embedded import default_bundle
     from ._report import Progress
 
     listed = {manifest: read_manifest(manifest) for manifest in find_manifests(args.data)}

@@ -8,8 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reelkind.deployment.embedded import default_bundle
+
 from ._arguments import positive
-from ._embedded import default_bundle
 
 if TYPE_CHECKING:
     from reelkind.export.memory_plan import MemoryPlan

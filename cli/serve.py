@@ -12,9 +12,9 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from reelkind.core import bundle
+from reelkind.deployment.embedded import default_bundle, temporary_repository
 
 from ._arguments import MAX_QUEUE_HELP, UsageError, add_precision, positive
-from ._embedded import default_bundle, temporary_repository
 from ._server_options import add_option_arguments, prepare_response_cache, server_options
 
 if TYPE_CHECKING:

@@ -43,7 +43,7 @@ def triton_runtime() -> Runtime:
 @pytest.fixture(scope="session")
 def served_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The packaged bundle, or one of random weights where its graphs have not been exported."""
-    from reelkind.cli._embedded import default_bundle
+    from reelkind.deployment.embedded import default_bundle
 
     folder = default_bundle()
     if (folder / bundles.MANIFEST_NAME).is_file() and any(Path(folder, ONNX_FOLDER).glob("*.onnx")):
@@ -60,7 +60,7 @@ def served_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="session")
 def triton_server(triton_runtime: Runtime, served_bundle: Bundle) -> Iterator[TritonServer]:
     """A real server with ``classify`` and ``classify_tta`` on free loopback ports; leave it as you found it."""
-    from reelkind.cli._embedded import embedded_server
+    from reelkind.deployment.embedded import embedded_server
 
     assert served_bundle.folder is not None
     with embedded_server([served_bundle.folder]) as server:

@@ -18,8 +18,10 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "serving": ({"core"}, {"onnxruntime"}),  # the runner, which executes inside the server's own environment
     "training": ({"core"}, {"torch", "torchvision", "sklearn", "matplotlib"}),
     "export": ({"core", "training"}, HEAVY),
-    "benchmarks": ({"core", "client", "serving", "export", "training", "cli"}, HEAVY),
-    "cli": ({"core", "client", "serving", "export", "training", "bundles"}, set()),
+    "deployment": ({"core", "export", "serving", "bundles"}, set()),
+    "web": ({"core", "client", "deployment", "serving", "samples"}, set()),
+    "benchmarks": ({"core", "client", "serving", "export", "training", "deployment", "cli", "web", "samples"}, HEAVY),
+    "cli": ({"core", "client", "serving", "export", "training", "deployment", "web", "bundles"}, set()),
 }
 
 
@@ -53,7 +55,7 @@ def test_imports_follow_the_architecture(folder: str) -> None:
 
 def test_every_folder_with_code_is_in_the_matrix() -> None:
     folders = {path.parent.name for path in ROOT.glob("*/__init__.py")}
-    assert folders - {"bundles"} == set(ALLOWED)
+    assert folders - {"bundles", "samples"} == set(ALLOWED)
 
 
 @pytest.mark.parametrize("module", ["reelkind.cli.main", "reelkind.client", "reelkind.serving", "reelkind.core.bundle"])

@@ -137,7 +137,7 @@ class Encrypted:
 
 @pytest.fixture(scope="module")
 def encrypted(triton_runtime, served_bundle, tmp_path_factory) -> Iterator[Encrypted]:
-    from reelkind.cli._embedded import temporary_repository
+    from reelkind.deployment.embedded import temporary_repository
 
     folder = tmp_path_factory.mktemp("tls")
     authority = trustme.CA()

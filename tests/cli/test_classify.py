@@ -298,7 +298,7 @@ def test_without_a_server_one_is_started_with_what_the_run_needs(
     away = StandinServer()
     away.start()
     away.stop()
-    monkeypatch.setattr("reelkind.cli._embedded.embedded_server", embedded_server)
+    monkeypatch.setattr("reelkind.deployment.embedded.embedded_server", embedded_server)
     monkeypatch.setattr("reelkind.client.DEFAULT_URL", away.url)
     monkeypatch.delenv(_connecting.URL_VARIABLE, raising=False)
     assert run("--jsonl", clip_path, *arguments) == 0

@@ -23,10 +23,10 @@ import pytest
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
-from reelkind.cli._embedded import temporary_repository
 from reelkind.cli.main import main
 from reelkind.core import bundle as bundles
 from reelkind.core.bundle import Bundle
+from reelkind.deployment.embedded import temporary_repository
 from reelkind.serving import processes
 from reelkind.serving.control import Control
 from reelkind.serving.server import TritonServer

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 
-from reelkind.cli._embedded import temporary_repository
 from reelkind.cli.main import main
+from reelkind.deployment.embedded import temporary_repository
 from reelkind.serving.models import allow_response_cache
 from reelkind.serving.options import ServerOptions
 from reelkind.serving.server import TritonServer

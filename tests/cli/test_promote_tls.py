@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import trustme
 
-from reelkind.cli._embedded import temporary_repository
 from reelkind.cli.main import main
 from reelkind.client import Client
 from reelkind.client import Tls as ClientTls
+from reelkind.deployment.embedded import temporary_repository
 from reelkind.serving import processes
 from reelkind.serving.options import ServerOptions
 from reelkind.serving.server import TritonServer

@@ -52,7 +52,7 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> list[Bundle]:
 
 @pytest.fixture(scope="module")
 def server(triton_runtime: Runtime, members: list[Bundle]) -> Iterator[TritonServer]:
-    from reelkind.cli._embedded import embedded_server
+    from reelkind.deployment.embedded import embedded_server
 
     with embedded_server([bundle.path() for bundle in members]) as server:
         yield server

@@ -11,11 +11,11 @@ from google.protobuf import text_format
 from standin_tensorrt import StandinDevice, standin_tensorrt
 from tritonclient.grpc import model_config_pb2 as pb
 
-from reelkind.cli._embedded import temporary_repository
 from reelkind.cli.main import main
 from reelkind.core import bundle as bundles_on_disk
 from reelkind.core import cuda, specs
 from reelkind.core.bundle import Bundle
+from reelkind.deployment.embedded import temporary_repository
 from reelkind.export.engine_files import engine_path
 from reelkind.export.engines import build_engines, plan_engines
 from reelkind.export.errors import ExportError

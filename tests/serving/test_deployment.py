@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from reelkind.cli._embedded import default_bundle, temporary_repository
 from reelkind.core import bundle as bundles
 from reelkind.core.abstaining import with_joint
 from reelkind.core.bundle import Bundle
+from reelkind.deployment.embedded import default_bundle, temporary_repository
 from reelkind.export.promotion_files import version_files
 from reelkind.export.repository import ensemble_config, standard_ensembles
 from reelkind.serving.deployment import deployed_member, neighbours, with_bundle

@@ -31,6 +31,13 @@ def default_bundle() -> Path:
     return Path(bundles.__file__).with_name(DEFAULT_BUNDLE)
 
 
+def packaged_bundles() -> list[Path]:
+    """All bundles that come with the package, the default one first."""
+    default = default_bundle()
+    others = (path.parent for path in sorted(default.parent.glob(f"*/{bundle.MANIFEST_NAME}")))
+    return [default, *(folder for folder in others if folder != default)]
+
+
 @contextmanager
 def temporary_repository(
     bundle_folders: Sequence[str | os.PathLike[str]],

@@ -1,0 +1,1 @@
+"""What keeps strangers' files, pages and requests from doing harm."""
