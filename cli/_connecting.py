@@ -123,9 +123,9 @@ def connect(
             say(f"no server at {DEFAULT_URL}: starting one for this run (`reelkind serve` keeps one running)")
         else:
             return client
-    from reelkind.deployment.embedded import default_bundle, embedded_server
+    from reelkind.deployment.embedded import embedded_server, packaged_bundle
 
-    folders = args.bundle or [default_bundle()]
+    folders = args.bundle or [packaged_bundle(args.member)]
     _check_member(group(args), folders)
     models = {name(group(args), args.tta) for name in needs or (classify_name,)}
     server = stack.enter_context(embedded_server(folders, ensembles=models, progress=say))

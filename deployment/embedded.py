@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from reelkind.serving.runtime import Runtime
     from reelkind.serving.server import TritonServer
 
-DEFAULT_BUNDLE = "lite"
+DEFAULT_BUNDLE = "clip"
 
 
 def default_bundle() -> Path:
@@ -29,6 +29,11 @@ def default_bundle() -> Path:
     from reelkind import bundles
 
     return Path(bundles.__file__).with_name(DEFAULT_BUNDLE)
+
+
+def packaged_bundle(member: str | None) -> Path:
+    """The bundle of a member that comes with the package; the default one for others and for None."""
+    return next((folder for folder in packaged_bundles() if folder.name == member), default_bundle())
 
 
 def packaged_bundles() -> list[Path]:

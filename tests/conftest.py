@@ -42,10 +42,10 @@ def triton_runtime() -> Runtime:
 
 @pytest.fixture(scope="session")
 def served_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The packaged bundle, or one of random weights where its graphs have not been exported."""
-    from reelkind.deployment.embedded import default_bundle
+    """The fast packaged bundle, or one of random weights where its graphs have not been exported."""
+    from reelkind.deployment.embedded import packaged_bundle
 
-    folder = default_bundle()
+    folder = packaged_bundle("lite")
     if (folder / bundles.MANIFEST_NAME).is_file() and any(Path(folder, ONNX_FOLDER).glob("*.onnx")):
         return bundles.load(folder)
     pytest.importorskip("torch", reason="the packaged bundle has no graphs, and random ones need torch")

@@ -28,7 +28,7 @@ from reelkind.core.errors import ReelkindError
 from reelkind.core.taxonomy import CLASSES
 from reelkind.core.video import read_clip
 
-LITE, LITE2 = (str(Path(bundles.__file__).with_name(name)) for name in ("lite", "lite2"))
+CLIP, LITE, LITE2 = (str(Path(bundles.__file__).with_name(name)) for name in ("clip", "lite", "lite2"))
 
 
 @pytest.fixture(scope="module")
@@ -269,13 +269,14 @@ def test_a_named_server_that_is_away_is_an_error_and_not_replaced(
 @pytest.mark.parametrize(
     ("arguments", "folders", "models"),
     [
-        ([], [LITE], {"classify"}),
-        (["--tta", "fast"], [LITE], {"classify_tta_fast"}),
+        ([], [CLIP], {"classify"}),
+        (["--tta", "fast"], [CLIP], {"classify_tta_fast"}),
+        (["--member", "lite"], [LITE], {"classify_lite"}),
         (["--bundle", LITE], [LITE], {"classify"}),
         (["--bundle", LITE, "--bundle", LITE2], [LITE, LITE2], {"classify_ensemble"}),
         (["--bundle", LITE, "--bundle", LITE2, "--member", "lite"], [LITE, LITE2], {"classify_lite"}),
     ],
-    ids=["packaged", "augmented", "one-bundle", "two-bundles", "one-of-two"],
+    ids=["packaged", "augmented", "packaged-member", "one-bundle", "two-bundles", "one-of-two"],
 )
 def test_without_a_server_one_is_started_with_what_the_run_needs(
     standin: StandinServer,

@@ -10,7 +10,7 @@ import pytest
 from reelkind.core import bundle as bundles
 from reelkind.core.abstaining import with_joint
 from reelkind.core.bundle import Bundle
-from reelkind.deployment.embedded import default_bundle, temporary_repository
+from reelkind.deployment.embedded import packaged_bundle, temporary_repository
 from reelkind.export.promotion_files import version_files
 from reelkind.export.repository import ensemble_config, standard_ensembles
 from reelkind.serving.deployment import deployed_member, neighbours, with_bundle
@@ -19,7 +19,7 @@ from reelkind.serving.versions import VersionedRepository
 
 from .new_version import write_new_version
 
-LITE, LITE2 = default_bundle(), default_bundle().with_name("lite2")
+LITE, LITE2 = packaged_bundle("lite"), packaged_bundle("lite2")
 NAMES = ("classify_lite", "classify_lite2", "classify_ensemble", "features_lite")
 
 pytestmark = pytest.mark.skipif(not (LITE2 / bundles.MANIFEST_NAME).is_file(), reason="needs both packaged bundles")
