@@ -69,7 +69,7 @@ check: $(FULL) ## formatting, lint, types; TensorRT's parser and builder where T
 	@$(BIN)/ruff check .
 	@mkdir -p build/typing && ln -sfn ../.. build/typing/reelkind  # mypy does not read package-dir
 	@$(BIN)/mypy $(addprefix -p reelkind.,core client deployment serving export training web cli benchmarks)
-	@if $(BIN)/python -c 'import tensorrt_rtx' 2>/dev/null; then $(BIN)/reelkind export gate --bundle bundles/lite --bundle bundles/lite2; \
+	@if $(BIN)/python -c 'import tensorrt_rtx' 2>/dev/null; then $(BIN)/reelkind export gate --bundle bundles/clip --bundle bundles/lite --bundle bundles/lite2; \
 		else echo "gate not run: TensorRT-RTX is not installed (make setup-gate)"; fi
 
 format: $(FULL) ## rewrite the code in the project's format
@@ -77,12 +77,13 @@ format: $(FULL) ## rewrite the code in the project's format
 	@$(BIN)/ruff check --fix .
 
 train: $(FULL) ## train the shipped bundles anew, into runs/: make train DATA=folder
+	@$(BIN)/reelkind train training/configs/clip.toml --data $(DATA) --out runs/clip
 	@$(BIN)/reelkind train training/configs/lite.toml --data $(DATA) --out runs/lite
 	@$(BIN)/reelkind train training/configs/lite2.toml --data $(DATA) --out runs/lite2
 
-export: $(FULL) ## rewrite the shipped ONNX graphs, and model_repository/ from bundles/lite
-	@$(BIN)/reelkind export onnx --bundle bundles/lite --bundle bundles/lite2
-	@$(BIN)/reelkind export repository --flavour tensorrt --configs-only --bundle bundles/lite --out model_repository
+export: $(FULL) ## rewrite the shipped ONNX graphs, and model_repository/ from bundles/clip
+	@$(BIN)/reelkind export onnx --bundle bundles/clip --bundle bundles/lite --bundle bundles/lite2
+	@$(BIN)/reelkind export repository --flavour tensorrt --configs-only --bundle bundles/clip --out model_repository
 
 bench: $(FULL) $(SERVER) ## Triton against the same graphs in-process, callers at once, features kept, timelines (half an hour)
 	@$(BIN)/python -m reelkind.benchmarks.serving_overhead

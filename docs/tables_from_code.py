@@ -37,7 +37,7 @@ _MEANING = {
 
 def contract() -> str:
     """Tensors of the served ensemble."""
-    ensemble = ensembles.classify_ensemble([bundle.load(ROOT / "bundles" / "lite")])
+    ensemble = ensembles.classify_ensemble([bundle.load(ROOT / "bundles" / "clip")])
     rows = [_tensor_row(spec, "in") for spec in ensemble.inputs] + [
         _tensor_row(spec, "out") for spec in ensemble.outputs
     ]

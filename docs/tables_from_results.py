@@ -16,7 +16,7 @@ from reelkind.core.segments import SWITCH_PENALTY
 
 ROOT = Path(__file__).parents[1]
 MEASURED = ROOT / "benchmarks" / "results"
-MEMBERS = ("lite", "lite2")
+MEMBERS = ("clip", "lite", "lite2")
 
 
 def performance() -> str:
@@ -179,24 +179,48 @@ def results() -> str:
     members = [bundle.load(ROOT / "bundles" / name) for name in MEMBERS]
     rows = []
     for member in members:
-        for key, what in (("val", "validation"), ("held_out", "every clip, by models that never saw its work")):
+        for key, what in (("val", "validation"), ("held_out", _held_out(member))):
             found = member.metrics[key]
             clips, works = str(found["num_clips"]), str(found["num_works"])
             rows.append((f"`{member.name}`", what, clips, works, *_with_intervals(found)))
-    for split, what in (("val", "validation"), ("held-out", "every clip, by models that never saw its work")):
-        found = members[0].metrics["evaluation"][split]["ensemble"]
-        cells = _with_intervals(found["equal_weights"])
-        rows.append(("both, averaged", what, str(found["num_clips"]), str(found["num_works"]), *cells))
     sizes = []
     for member in members:
-        files = (bundle.BACKBONE_WEIGHTS_NAME, bundle.HEAD_WEIGHTS_NAME)
+        files = (*member.backbone.weights, bundle.HEAD_WEIGHTS_NAME)
         size = sum(member.path(name).stat().st_size for name in files)
         sizes.append(
             f"`{member.name}`: {member.num_frames} frames of {member.backbone.frame_size_px} px a clip, "
-            f"{size / 1e6:.1f} MB of FP16 weights"
+            f"{size / 1e6:.1f} MB of weights ({member.backbone.storage})"
         )
     found = table(("", "measured on", "clips", "works", "accuracy (95 %)", "macro-F1 (95 %)"), rows)
-    return f"{found}\n\n{'; '.join(sizes)}."
+    return f"{found}\n\n{'; '.join(sizes)}.\n\n{subcategories()}"
+
+
+def _held_out(member: bundle.Bundle) -> str:
+    divided = "work or repository" if "repository" in member.metrics["cross_validation"]["what"] else "work"
+    return f"every clip, by models that never saw its {divided}"
+
+
+def subcategories() -> str:
+    """How often the subcategory named is right, by class."""
+    rows = []
+    for member in (bundle.load(ROOT / "bundles" / name) for name in MEMBERS):
+        found = member.metrics.get("subcategory")
+        if not found:
+            continue
+        measured = found["cross_validation"]
+        for name, part in (("all", measured), *measured["by_class"].items()):
+            low, high = part["interval_95"]
+            right = f"{part['num_right']} of {part['num_clips']}"
+            rows.append(
+                (
+                    f"`{member.name}`",
+                    name,
+                    right,
+                    str(part["num_works"]),
+                    f"{part['top1']:.2f} ({low:.2f} .. {high:.2f})",
+                )
+            )
+    return table(("subcategories", "class", "right", "works", "top-1 (95 %), works and repositories held out"), rows)
 
 
 def _with_intervals(found: Mapping[str, Any]) -> list[str]:

@@ -14,6 +14,7 @@ from reelkind.core import specs
 from reelkind.core.abstaining import with_joint
 from reelkind.core.bundle import Bundle
 from reelkind.core.taxonomy import CLASSES
+from reelkind.deployment.embedded import DEFAULT_BUNDLE
 from reelkind.export.canonical import with_metadata
 from reelkind.export.errors import ExportError
 from reelkind.export.execution import FLAVOURS
@@ -366,8 +367,9 @@ def test_writing_a_repository_needs_neither_torch_nor_onnx() -> None:
     assert done.stdout.split() == []
 
 
-def test_checked_in_repository_is_up_to_date(tmp_path: Path, shipped: Bundle, root: Path) -> None:
-    write_repository(tmp_path, standard_ensembles([shipped]), [shipped], "tensorrt", graphs=False)
+def test_checked_in_repository_is_up_to_date(tmp_path: Path, root: Path) -> None:
+    default = bundles_on_disk.load(root / "bundles" / DEFAULT_BUNDLE)
+    write_repository(tmp_path, standard_ensembles([default]), [default], "tensorrt", graphs=False)
     folder = root / "model_repository"
     unversioned = {"README.md", ".gitignore"} | {str(path.relative_to(folder)) for path in folder.glob("*/1/model.*")}
     kept = {name: data for name, data in files(folder).items() if name not in unversioned}
