@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from reelkind.core.bundle import Bundle
 from reelkind.core.specs import Graph, backbone_graph, head_graph
+from reelkind.training.clip_vit import TokenBody
 from reelkind.training.models import Backbone, TemporalHead
 
 from .canonical import OPSET, canonical
@@ -31,11 +32,13 @@ class ExportedBackbone(nn.Module):
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
+        # Behind a transformer TensorRT cannot work the last axis out; behind a convolution it can.
+        self.last_axis = backbone.feature_dim if isinstance(backbone.body, TokenBody) else -1
 
     def forward(self, views: Tensor) -> Tensor:
         frames = views.to(torch.float32)  # TensorRT takes uint8 straight into a Cast only, so the reshape comes after
         features: Tensor = self.backbone(frames.flatten(0, 2))  # [B*V*T, D]
-        return features.reshape(*views.shape[:3], -1)
+        return features.reshape(*views.shape[:3], self.last_axis)
 
 
 class ExportedLSTM(nn.Module):

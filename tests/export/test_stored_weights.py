@@ -180,3 +180,12 @@ def test_pointing_changes_no_value(tiny: Bundle, tmp_path: Path) -> None:
     )
     assert before.keys() == after.keys()
     assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_tensorrt_takes_a_transformer_in_both_precisions(tiny: Bundle) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed (make setup-gate)")
+    from reelkind.export.gate import judge_bundles
+
+    verdicts = [verdict for verdict in judge_bundles([tiny]) if verdict.graph == "backbone_tiny"]
+    assert [verdict.precision for verdict in verdicts] == ["fp32", "fp16"]
+    assert not any(verdict.refusal for verdict in verdicts)
