@@ -21,19 +21,21 @@ EVALUATION = "evaluation"  # key of ``Bundle.metrics``: split -> what `report.fo
 ABSTAIN = "abstain"  # key of ``Bundle.metrics``: the threshold chosen on validation
 
 _BEGIN, _END = "<!-- evaluation: written by reelkind evaluate -->", "<!-- end evaluation -->"
+_STORED = {"float16": "in FP16", "int8": "as integers of 7 bits with a scale for each output, the head's in FP16,"}
 _NEXT_SECTION = "## Data and provenance\n"
 
 
 def card(bundle: Bundle, notes: str = "") -> str:
     """The bundle's README in Markdown: what it is, how good, from what."""
     val, folds = bundle.metrics["val"], bundle.metrics.get("cross_validation")
+    divided = "work or repository" if "repository" in (folds or {}).get("what", "") else "work"
     lines = [
         f"# Bundle `{bundle.name}`",
         "",
         f"{bundle.backbone.name} at {bundle.backbone.frame_size_px} px, {bundle.backbone.feature_dim} features; "
         f"temporal head of width {bundle.head.width} ({bundle.head.num_layers} bidirectional LSTM layers, "
         f"self-attention, attention pooling); {bundle.num_frames} frames a clip; temperature {bundle.temperature}. "
-        "Weights are stored in FP16 and were rounded before they were measured.",
+        f"Weights are stored {_STORED[bundle.backbone.storage]} and were rounded before they were measured.",
         "",
         "## Results",
         "",
@@ -41,11 +43,11 @@ def card(bundle: Bundle, notes: str = "") -> str:
         "|---|---|---|---|---|---|",
     ]
     if folds:
-        lines.append(_row("cross-validation by work, training clips", folds, folds["ece_calibrated"]))
+        lines.append(_row(f"cross-validation by {divided}, training clips", folds, folds["ece_calibrated"]))
     lines.append(_row("validation, never trained on", val, val["ece"]))
     if folds and "held_out" in bundle.metrics:
         held_out = bundle.metrics["held_out"]
-        lines.append(_row("both: every clip by a model that never saw its work", held_out, held_out["ece"]))
+        lines.append(_row(f"both: every clip by a model that never saw its {divided}", held_out, held_out["ece"]))
     lines += [
         "",
         "Intervals are percentile bootstraps over whole works. The temperature is fitted on cross-validated "
@@ -91,7 +93,7 @@ def subcategory_lines(bundle: Bundle) -> list[str]:
         "| measured on | clips | works | subcategory right (95 %) |",
         "|---|---|---|---|",
     ]
-    for title, key in (("cross-validation by work", "cross_validation"), ("validation", "val")):
+    for title, key in (("cross-validation", "cross_validation"), ("validation", "val")):
         measured = found.get(key, {})
         parts = {"": measured, **measured.get("by_class", {})} if measured else {}
         for name, part in parts.items():
