@@ -12,7 +12,7 @@ from typing import Any
 from reelkind.client import Client, FeatureCache, Prediction, ReelkindError, Timeline, VideoError
 from reelkind.core import features_files
 from reelkind.core.features import STREAM, Source
-from reelkind.core.timeline import default_rate
+from reelkind.core.timeline import RATE
 
 from ..settings import Settings
 from . import kept
@@ -24,7 +24,6 @@ from .watched_decoder import WatchedDecoder
 Tell = Callable[..., None]
 """Writes values of the job down, e.g. ``tell(stage="decode", progress=0.5)``."""
 
-_NEWER_FIELDS = ("subcategory", "subcategories", "warnings")  # of bundles that answer them
 _TELL_EVERY_S = 0.25
 
 
@@ -106,25 +105,24 @@ class Workshop:
         """From features kept; else they are computed and kept; of a damaged file, what can be read."""
         client = self.client(job.options["abstain"])
         member, tta = job.options["member"], job.options["tta"]
-        rate = default_rate(client.server_info(member=member, tta=tta).num_frames)
         progress = _Progress(tell)
-        found = kept.find_stream(self._settings.features, job.upload, client, rate, member, tta)
+        found = kept.find_stream(self._settings.features, job.upload, client, RATE, member, tta)
         if found is None:
             tell(stage="decode", progress=0.0)
             try:
-                features = client.extract_features(path, rate=rate, progress=progress, member=member, tta=tta)
+                features = client.extract_features(path, rate=RATE, progress=progress, member=member, tta=tta)
             except VideoError as error:
                 if "at most" in error.reason:  # too long: nothing more of it is looked at
                     raise
                 with closing(
-                    client.stream_timeline(path, rate=rate, progress=progress, member=member, tta=tta)
+                    client.stream_timeline(path, rate=RATE, progress=progress, member=member, tta=tta)
                 ) as events:
                     return next(event for event in events if isinstance(event, Timeline))
             features = replace(features, source=Source(job.name, features.source.sha256, features.source.num_bytes))
             found = kept.stream_path(self._settings.features, job.upload, features.recipe)
             kept.keep_stream(features, found)
             tell(stage="server", progress=None)
-        return client.timeline(found, rate=rate, member=member, tta=tta)
+        return client.timeline(found, rate=RATE, member=member, tta=tta)
 
     def _timeline_of_features(self, path: Path, job: Job) -> Timeline:
         client = self.client(job.options["abstain"])
@@ -148,9 +146,6 @@ class _Progress:
 def as_result(prediction: Prediction, *, from_features: bool = False) -> dict[str, Any]:
     """A prediction as ``reelkind classify --jsonl --attention`` prints it."""
     raw = {**prediction.to_dict(), "error": None}
-    for name in _NEWER_FIELDS:
-        if (value := getattr(prediction, name, None)) is not None:
-            raw.setdefault(name, value)
     return {**raw, "from_cache": True} if from_features else raw
 
 
