@@ -73,7 +73,9 @@ def test_a_file_that_breaks_its_decoder_costs_only_itself(
             patch.setattr(decoder, "_timeout_s", 2)
         if double is reader_doubles.spin:
             patch.setattr(decoder, "_limits", Limits(cpu_s=0.5))
-            decoder._free.pop().kill()  # made with other limits
+            made_with_other_limits = decoder._free.pop()
+            decoder._workers.remove(made_with_other_limits)
+            made_with_other_limits.kill()
         with pytest.raises(VideoError, match=f"^bad.mp4: {message}"):
             decoder.decode("bad.mp4", num_frames=4, size_px=32)
     assert decoder.decode(clip_path, num_frames=4, size_px=32).clip.frames.shape == (4, 32, 32, 3)

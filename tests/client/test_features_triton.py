@@ -159,7 +159,7 @@ def test_features_of_other_weights_are_refused_with_the_way_out(client: Client, 
 def test_a_window_of_a_timeline_is_the_clip_of_its_time(client: Client, tmp_path: Path) -> None:
     info = client.server_info()
     path = write_video(tmp_path / "a.mp4", 25 * 4)
-    timeline = client.timeline(path, rate=info.num_frames / 4)
+    timeline = client.timeline(path, rate=info.num_frames / 4, window_s=4)
     (window,) = timeline.windows
     expected = client.classify(path)
     assert (window.start_ms, window.end_ms) == (0, 4000)
@@ -171,7 +171,7 @@ def test_a_window_of_a_timeline_is_the_clip_of_its_time(client: Client, tmp_path
 
 def test_a_timeline_of_several_windows_through_temporal_views(client: Client, tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", 50)
-    timeline = client.timeline(path, rate=20, tta="fast")
+    timeline = client.timeline(path, rate=20, window_s=0.8, tta="fast")
     assert timeline.duration_ms == 2000
     assert [window.start_ms for window in timeline.windows] == [0, 400, 800, 1200]
     assert len(timeline.model.temporal_views) > 1
