@@ -120,7 +120,7 @@ def test_a_worker_that_never_starts_is_not_waited_for_forever(monkeypatch: pytes
 def test_a_worker_that_cannot_be_replaced_yet_is_replaced_later(
     decoder: ProcessDecoder, monkeypatch: pytest.MonkeyPatch, clip_path: Path
 ) -> None:
-    def refuse() -> None:
+    def refuse(*_: object) -> None:
         raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
 
     (worker,) = decoder._workers
