@@ -96,7 +96,10 @@ def test_stem_and_tail_together_are_the_backbone(name: str, num_frozen: int, fra
     backbone = _with_lively_norms(build_backbone(name))
     stem, tail = Stem(backbone, num_frozen), Tail(backbone, num_frozen).eval()
     with torch.no_grad():
-        torch.testing.assert_close(tail(stem(frames)), backbone(frames), **_tolerance(name))
+        wanted = backbone(frames)
+        tolerance = _tolerance(name)
+        tolerance["atol"] *= max(1.0, float(wanted.abs().max()))  # random deep networks blow features and rounding up
+        torch.testing.assert_close(tail(stem(frames)), wanted, **tolerance)
 
 
 @pytest.mark.parametrize(("name", "num_frozen"), [split for split in SPLITS if split[1] < 19])
