@@ -21,7 +21,8 @@ from reelkind.benchmarks import environment
 from reelkind.client import Client
 from reelkind.core import specs
 from reelkind.deployment.embedded import embedded_server
-from reelkind.training.data import Sample, read_samples
+from reelkind.training.data import read_samples
+from reelkind.training.datasets.sample import Sample
 from reelkind.training.grouping import work_groups
 
 ROOT = Path(__file__).parents[1]

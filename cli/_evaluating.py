@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from reelkind.client import ProcessDecoder
 from reelkind.core.abstaining import joint
 from reelkind.core.bundle import HELD_OUT_NAME, Bundle
+from reelkind.core.errors import DataError
 from reelkind.core.taxonomy import CLASSES
-from reelkind.training.data import MANIFEST_NAME, Sample, read_samples
-from reelkind.training.errors import DataError
+from reelkind.training.data import MANIFEST_NAME, read_samples
+from reelkind.training.datasets.sample import Sample
 from reelkind.training.evaluation.baselines import baseline_scores
 from reelkind.training.evaluation.card import ABSTAIN
 from reelkind.training.evaluation.damages import DAMAGES
@@ -30,7 +32,6 @@ from reelkind.training.grouping import origin_groups
 from reelkind.training.seen import seen_by
 
 from ._predicting import Answer, Member, answers
-from ._report import Progress
 
 CONTACT_SHEET_NAME = "wrong_not_for_publication.png"
 HELD_OUT = "held-out"  # what training predicted of works it had not seen, taken for a split
@@ -144,8 +145,8 @@ class Evaluation:
     def _answers(self, member: Member, files: Mapping[str, Path], what: str, copy: str = "") -> dict[str, Answer]:
         """Answers by name; ``copy`` says which damaged copy the files are."""
         print(f"reelkind: {member.bundle.name} on {len(files)} files, {what}", file=sys.stderr)
-        with Progress(len(files), shown=True) as progress:
-            found, problems = answers(member, files, self.decoder.num_workers, progress.advance)
+        with _progress(len(files)) as bar:
+            found, problems = answers(member, files, self.decoder.num_workers, bar.update)
         self.problems |= {f"{name}, {copy}" if copy else name: problem for name, problem in problems.items()}
         return found
 
@@ -194,10 +195,10 @@ class Evaluation:
         known = {self._name(each): each.path for each in samples if self._name(each) in read}
         print(f"reelkind: {len(known)} files damaged in {len(DAMAGES)} ways", file=sys.stderr)
         copies = []
-        with Progress(len(known), shown=True) as progress:
+        with _progress(len(known)) as bar:
             for copy in make_copies(known, self.args.cache / "damaged", self.decoder.num_workers):
                 copies.append(copy)
-                progress.advance()
+                bar.update()
                 if copy.problem:
                     self.problems[f"{copy.name}, damaged"] = copy.problem
                     print(f"reelkind: {copy.name}: {copy.problem}", file=sys.stderr)
@@ -244,6 +245,10 @@ class Evaluation:
             f"{len(first)} files of {len(set(first.groups))} works of the split {self.args.split} ({counts}), through "
             "the served graphs on ONNX Runtime in FP32. " + INTERVALS
         )
+
+
+def _progress(num_files: int) -> tqdm[Any]:
+    return tqdm(total=num_files, unit="video", delay=1.0, leave=False, dynamic_ncols=True, disable=None)
 
 
 def _samples(data: Path, sources: Sequence[str] | None, readings: str) -> list[Sample]:

@@ -70,7 +70,7 @@ class Member:
             ReelkindError: if it cannot be read.
         """
         from reelkind.core.errors import VideoError
-        from reelkind.training.data import content_hash
+        from reelkind.training.datasets.sample import content_hash
 
         try:
             kept = self._cache / f"{content_hash(path)}.npz"
@@ -90,7 +90,7 @@ class Member:
 
 
 def answers(
-    member: Member, files: Mapping[str, Path], num_workers: int, advance: Callable[[], None]
+    member: Member, files: Mapping[str, Path], num_workers: int, advance: Callable[[], object]
 ) -> tuple[dict[str, Answer], dict[str, str]]:
     """Answers by name in the order of ``files``, and why the rest has none; ``advance`` is called once a file."""
     found: dict[str, Answer] = {}

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reelkind.training.errors import ConfigError
+from reelkind.core.errors import ConfigError
 from reelkind.training.yt8m import track
 from reelkind.training.yt8m.track_config import load_features_config
 

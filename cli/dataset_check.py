@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from reelkind.core.bundle import Bundle
     from reelkind.core.video import Clip
-    from reelkind.training.data import Sample
     from reelkind.training.datasets.exclusions import Finding, Verdict
     from reelkind.training.datasets.inspection import Embed, Read
+    from reelkind.training.datasets.sample import Sample
 
 SHEET_NAME = "suspicious.jpg"
 _SHEET_QUALITY = 85
@@ -102,7 +102,7 @@ def _targets(manifests: Sequence[Path], out: Path | None) -> dict[Path, Path]:
     Raises:
         DataError: if two would go to the same place.
     """
-    from reelkind.training.errors import DataError
+    from reelkind.core.errors import DataError
 
     if out is None or len(manifests) == 1:
         return {manifest: out or manifest.parent for manifest in manifests}

@@ -47,8 +47,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Write the manifest; 1 if a file could not be read."""
     from reelkind.core.video_names import VIDEO_EXTENSIONS
-    from reelkind.training.data import PICTURE_SUFFIXES
     from reelkind.training.datasets.manifest import Layout, list_tree, update_manifest
+    from reelkind.training.datasets.sample import PICTURE_SUFFIXES
 
     from ._report import Progress
 

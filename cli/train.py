@@ -60,10 +60,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _run_recipe(args: argparse.Namespace) -> int:
     from reelkind.core.bundle import MANIFEST_NAME
+    from reelkind.core.errors import ConfigError
     from reelkind.core.user_cache import user_cache
     from reelkind.training import distributed, recipe
     from reelkind.training.config import load_config
-    from reelkind.training.errors import ConfigError
 
     config = load_config(args.config, args.overrides)
     out = args.out or Path("bundles") / config.name
@@ -87,7 +87,7 @@ def _as_json(bundle: Bundle, out: Path) -> str:
 
 
 def _summary(bundle: Bundle, out: Path) -> str:
-    from reelkind.training.provenance import run_table
+    from reelkind.training.evaluation.card import run_table
 
     lines = [f"{'bundle':<14} {out}"]
     for title, key in (("cross-valid.", "cross_validation"), ("validation", "val"), ("both", "held_out")):

@@ -2,7 +2,7 @@
 
 ReelkindError
 ├── VideoError                 the file cannot be read (core.errors)
-└── ClientError
+└── ClientError                (core.errors)
     ├── InvalidOption          an argument of the client is of no use
     │   └── InvalidUrl         an address that is none
     ├── TlsFailed              no encrypted connection: certificates, or a server that does not encrypt
@@ -22,29 +22,10 @@ from __future__ import annotations
 
 import re
 
-from reelkind.core.errors import ReelkindError
+from reelkind.core.errors import ClientError as ClientError
+from reelkind.core.errors import InvalidOption as InvalidOption
 
 MAX_MESSAGE_CHARS = 300  # a server's message may be a whole traceback
-
-
-class ClientError(ReelkindError):
-    """Base of all errors of the client.
-
-    Attributes:
-        status: the gRPC status behind it, e.g. ``"UNAVAILABLE"``, or that which HTTP's amounts to; None if the client
-            noticed by itself.
-    """
-
-    def __init__(self, message: str, status: str | None = None) -> None:
-        super().__init__(message, status)  # both, so that the error survives pickling
-        self.status = status
-
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-
-class InvalidOption(ClientError):  # noqa: N818 (the tree names what happened, as httpx does)
-    """An argument of the client is of no use."""
 
 
 class InvalidUrl(InvalidOption):

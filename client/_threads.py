@@ -8,9 +8,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
-from ._transport import finish
+from reelkind.core.limits import WAKE_UP_S
 
-WAKE_UP_S = 0.5
+from ._transport import finish
 
 T = TypeVar("T")
 Item = TypeVar("Item")

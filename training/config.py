@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from reelkind.core.bundle import RESERVED_NAMES
+from reelkind.core.errors import ConfigError
 
-from .errors import ConfigError
 from .schema import apply_override, build
 
 STORAGES = ("float16", "int8")

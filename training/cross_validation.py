@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from reelkind.core.errors import DataError
 from reelkind.core.taxonomy import NUM_CLASSES, NUM_SUBCATEGORIES
 
 from .collapse import note_collapse
-from .data import Sample
-from .errors import DataError
+from .datasets.sample import Sample
 from .evaluation.metrics import balanced_nll, bootstrap_intervals, calibration_error, fit_temperature, score, softmax
 from .evaluation.predictions import Predictions
 from .folding import Tail

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import itertools
 import logging
 import re
-import stat
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from reelkind.core.errors import DataError, LeakError
 from reelkind.core.taxonomy import CLASSES
 
-from .config import SamplingConfig
 from .datasets.exclusions import EXCLUSIONS_NAME, read_exclusions
 from .datasets.readings import NO_SUBCATEGORY, apply_readings, read_readings
+from .datasets.sample import Sample
 from .datasets.tables import Table, read_table
-from .errors import DataError, LeakError
 from .grouping import related_to, work_groups
 
 logger = logging.getLogger(__name__)
@@ -29,46 +22,6 @@ logger = logging.getLogger(__name__)
 MANIFEST_NAME = "manifest.csv"
 REQUIRED_COLUMNS = ("path", "class", "work")
 SPLITS = ("train", "val", "test")
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One labelled clip or still.
-
-    Attributes:
-        path: the file.
-        label: index in ``CLASSES``.
-        work: what it was cut from; samples of a work never part.
-        source: the manifest's folder, e.g. ``"clips"``.
-        split: one of ``SPLITS``; ``"test"`` is neither trained nor tuned on.
-        near_val: its show, game or repository also feeds the validation split.
-        subcategory: finer kind, one of the taxonomy's or the collector's own; "" if unknown.
-        licence: terms of use as the manifest has them; "" if unknown.
-        sha256: hash of the file as the manifest has it, 64 lower-case hexadecimal digits; "" if it has none.
-        repository: where the collector found it; what shares one shares cameras, encoders and taste. "" if unknown.
-    """
-
-    path: Path
-    label: int
-    work: str
-    source: str
-    split: str = "train"
-    near_val: bool = False
-    subcategory: str = ""
-    licence: str = ""
-    sha256: str = ""
-    repository: str = ""
-
-    @property
-    def is_still(self) -> bool:
-        """Whether it is a picture, not a video."""
-        return self.path.suffix.lower() in PICTURE_SUFFIXES
-
-    @property
-    def content_hash(self) -> str:
-        """SHA-256 of the file: the manifest's if it has one (``reelkind dataset check`` verifies it), else computed."""
-        return self.sha256 or content_hash(self.path)
 
 
 def read_samples(root: Path, sources: Sequence[str], optional: bool = False, readings: str = "") -> list[Sample]:
@@ -201,28 +154,3 @@ def refuse_leaks(*sides: Sequence[Sample]) -> None:
                 f"{hashes[one][digest]} and {hashes[other][digest]} are the same file on both sides of the split; "
                 "`reelkind dataset check` finds such pairs"
             )
-
-
-def content_hash(path: Path) -> str:
-    """SHA-256 of a file.
-
-    Raises:
-        OSError: if it is missing, unreadable, or no regular file (a pipe would never end).
-    """
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError(errno.EINVAL, "is no regular file", str(path))
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sampling_weights(samples: Sequence[Sample], config: SamplingConfig) -> np.ndarray:
-    """Probability of drawing each sample, float64 [N]; classes have equal shares."""
-    groups = work_groups(samples)
-    sizes = Counter(groups)
-    weights = np.array([sizes[group] ** -config.work_exponent for group in groups])
-    weights *= np.array([1.0 if sample.is_still else config.clip_weight for sample in samples])
-    labels = np.array([sample.label for sample in samples])
-    for label in np.unique(labels):
-        weights[labels == label] /= weights[labels == label].sum()
-    shares: np.ndarray = weights / weights.sum()
-    return shares

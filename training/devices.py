@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from .errors import ConfigError
+from reelkind.core.errors import ConfigError
 
 CPU = torch.device("cpu")
 

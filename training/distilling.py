@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import ConfigError
+from reelkind.core.errors import ConfigError
+
 from .features import Activations, as_inputs
 from .folding import Tail
 from .pooling import StandardisedLinear

@@ -16,7 +16,7 @@ from pathlib import Path
 from torch import Tensor, nn
 from torchvision.ops.misc import Conv2dNormActivation  # type: ignore[import-untyped]
 
-from .errors import ConfigError
+from reelkind.core.errors import ConfigError
 
 # name -> (width multiplier, depth multiplier), arXiv:1905.11946
 VARIANTS = {"efficientnet_lite0": (1.0, 1.0), "efficientnet_lite1": (1.0, 1.1), "efficientnet_lite2": (1.1, 1.2)}

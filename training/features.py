@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from .augment import VERSION
 from .config import AugmentConfig, BackboneConfig
-from .data import Sample
+from .datasets.sample import Sample
 from .devices import CPU, autocast, inference_precision
 from .feature_files import FeatureFiles
 from .folding import Stem, Tail

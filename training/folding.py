@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from reelkind.core.errors import ConfigError
+
 from .clip_vit import TokenBody
-from .errors import ConfigError
 from .models import Backbone
 from .pooling import PooledLevels, StandardisedLinear, pool_levels
 

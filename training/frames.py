@@ -14,7 +14,7 @@ from reelkind.core.video import read_clip
 
 from .augment import augment_clip
 from .config import AugmentConfig
-from .data import Sample
+from .datasets.sample import Sample
 
 CLEAN = -1  # number of the undamaged variant: exactly what serving sees
 FILES_AHEAD = 4  # a process; more only fills memory

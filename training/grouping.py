@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .errors import DataError
+from reelkind.core.errors import DataError
 
 if TYPE_CHECKING:
-    from .data import Sample
+    from .datasets.sample import Sample
 
 MIN_KEY_LENGTH = 6  # shorter names ("cars", "up") are part of too many others to mean the same work
 MIN_INNER_KEY_LENGTH = 8  # ... and inside a longer name, only this much is telling

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from reelkind.core.errors import ConfigError, TrainingError
 from reelkind.core.taxonomy import NUM_CLASSES
 
 from . import distributed
 from .checkpointing import Checkpoint
 from .collapse import note_collapse
 from .config import FinetuneConfig, HeadTrainConfig
-from .errors import ConfigError, TrainingError
 from .schedule import rate_share
 from .tracking import MetricsLog
 

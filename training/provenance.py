@@ -18,7 +18,7 @@ import torch
 
 from . import distributed
 from .config import Config
-from .data import Sample
+from .datasets.sample import Sample
 
 LIBRARIES = ("reelkind", "torch", "torchvision", "numpy", "av", "pillow")
 UNKNOWN = "unknown"
@@ -64,25 +64,6 @@ def data_hash(samples: Sequence[Sample]) -> str:
     """SHA-256 over contents, labels, works and splits; no matter in what order, or where the files lie."""
     rows = sorted([s.content_hash, str(s.label), s.subcategory, s.work, s.split, str(s.near_val)] for s in samples)
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
-
-
-def run_table(run: Mapping[str, Any]) -> str:
-    """`describe_run` as a table for people."""
-    seconds = ", ".join(f"{name} {value:.0f} s" for name, value in run["seconds"].items())
-    memory = f"{run['peak_memory_mib']} MiB"
-    if "peak_cuda_memory_mib" in run:
-        memory += f", CUDA {run['peak_cuda_memory_mib']} MiB"
-    rows = {
-        "configuration": run["config_sha256"][:12],
-        "data": run["data_sha256"][:12],
-        "code": run["git_revision"][:12] + (" with changes" if run["git_dirty"] is True else ""),
-        "seed": run["seed"],
-        "libraries": ", ".join(f"{name} {version}" for name, version in run["versions"].items()),
-        "device": f"{run['device']}; processes {run['num_processes']}, threads {run['num_threads']}",
-        "time": seconds + (" (went on from an earlier run)" if run["resumed"] else ""),
-        "peak memory": memory,
-    }
-    return "\n".join(f"{name:<14} {value}" for name, value in rows.items())
 
 
 def _code_revision() -> dict[str, Any]:

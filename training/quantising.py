@@ -11,18 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from reelkind.core.errors import ConfigError
 from reelkind.core.video import read_clip
 
 from .clip_vit import TokenBody
-from .errors import ConfigError
 from .models import Backbone
-from .provenance import ROOT
 
 LARGEST = 63  # of the stored integers: seven bits
 SCALE_BITS = 12  # of a scale's mantissa that are kept: 63 times it is exact, so rounding twice changes nothing
@@ -30,7 +30,7 @@ SMOOTHING = 0.5  # alpha of SmoothQuant: half of the range goes into the weights
 MIN_RANGE = 1e-5
 CLIPPING = tuple(np.linspace(1.0, 0.7, 13).tolist())  # shares of the largest weight that are tried as the largest kept
 
-CALIBRATION_FOLDER = ROOT / "samples"
+CALIBRATION_FOLDER = Path(__file__).parents[1] / "samples"
 CALIBRATION_FRAMES_PER_FILE = 4
 
 

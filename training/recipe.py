@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from reelkind.core import bundle as bundles
 from reelkind.core.bundle import HELD_OUT_NAME, Bundle
+from reelkind.core.errors import ConfigError, DataError
 from reelkind.core.video import read_clip
 
 from . import distributed, quantising
@@ -24,10 +25,10 @@ from .bundling import write_bundle
 from .collapse import final_collapses, note_collapse
 from .config import BackboneConfig, Config, DataConfig
 from .cross_validation import cross_validate, predictions_of
-from .data import Sample, read_samples, split_samples
+from .data import read_samples, split_samples
+from .datasets.sample import Sample
 from .devices import resolve_device
 from .distilling import refuse_other_frames
-from .errors import ConfigError, DataError
 from .evaluation import predictions
 from .evaluation.metrics import bootstrap_intervals, calibration_error, score, softmax
 from .evaluation.predictions import Predictions

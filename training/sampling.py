@@ -1,13 +1,15 @@
-"""Which pictures are learned from, where there are more than it takes."""
+"""Which samples are learned from, and how often each is drawn."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from .data import Sample
+import numpy as np
+
+from .config import SamplingConfig
+from .datasets.sample import Sample, subcategory_labels
 from .grouping import work_groups
-from .stages import subcategory_labels
 
 
 def with_few_stills(samples: Sequence[Sample], per_subcategory: int) -> list[Sample]:
@@ -25,3 +27,16 @@ def with_few_stills(samples: Sequence[Sample], per_subcategory: int) -> list[Sam
         seen[kind, work] += 1
     kept = {i for kind, found in by_kind.items() if kind >= 0 for _, _, i in sorted(found)[:per_subcategory]}
     return [sample for i, sample in enumerate(samples) if not sample.is_still or i in kept]
+
+
+def sampling_weights(samples: Sequence[Sample], config: SamplingConfig) -> np.ndarray:
+    """Probability of drawing each sample, float64 [N]; classes have equal shares."""
+    groups = work_groups(samples)
+    sizes = Counter(groups)
+    weights = np.array([sizes[group] ** -config.work_exponent for group in groups])
+    weights *= np.array([1.0 if sample.is_still else config.clip_weight for sample in samples])
+    labels = np.array([sample.label for sample in samples])
+    for label in np.unique(labels):
+        weights[labels == label] /= weights[labels == label].sum()
+    shares: np.ndarray = weights / weights.sum()
+    return shares

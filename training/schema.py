@@ -8,7 +8,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from .errors import ConfigError
+from reelkind.core.errors import ConfigError
 
 T = TypeVar("T")
 

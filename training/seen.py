@@ -8,7 +8,7 @@ from pathlib import Path
 from reelkind.core.bundle import Bundle
 from reelkind.core.whole_files import write_whole
 
-from .data import Sample
+from .datasets.sample import Sample
 
 SEEN_NAME = "seen.txt"
 NUM_DIGITS = 16  # of each SHA-256: two files of a million agree in them once in thirty million cases

@@ -13,17 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reelkind.core.taxonomy import CLASSES, subcategories
-
 from . import distributed
 from .config import Config
-from .data import Sample, sampling_weights
+from .datasets.sample import Sample, subcategory_labels
 from .distilling import Lessons
 from .features import Activations, extract
 from .folding import Tail
 from .loop import finetune, train_head
 from .models import HeadConfig, TemporalHead
 from .optimisation import average_weights
+from .sampling import sampling_weights
 from .stage_store import StageStore
 from .tracking import MetricsLog
 
@@ -190,9 +189,3 @@ class Trainer:
         for tensor in start.state_dict().values():
             digest.update(tensor.cpu().numpy().tobytes())
         return digest.hexdigest()[:24]
-
-
-def subcategory_labels(samples: Sequence[Sample]) -> np.ndarray:
-    """Places in the taxonomy's list, int64 [N]; -1 for samples without one of its subcategories."""
-    places = {(entry.class_name, entry.name): place for place, entry in enumerate(subcategories())}
-    return np.array([places.get((CLASSES[sample.label], sample.subcategory), -1) for sample in samples], dtype=np.int64)

@@ -9,15 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from reelkind.core.errors import DataError
 from reelkind.core.subcategories import distribution, likeliest
 from reelkind.core.taxonomy import CLASSES, NUM_CLASSES, subcategories, subcategory_names
 
-from .data import Sample
-from .errors import DataError
+from .datasets.sample import Sample, subcategory_labels
 from .evaluation.metrics import TEMPERATURES
 from .evaluation.significance import bootstrap_by_work
 from .grouping import origin_groups, work_groups
-from .stages import subcategory_labels
 
 MIN_WORKS = 3
 """A subcategory with fewer works of training material is not learnt but remembered: it is never named."""

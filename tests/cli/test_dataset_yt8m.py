@@ -17,8 +17,8 @@ from training.yt8m.standin_yt_dlp import StandinYtDlp
 from videos import write_video
 
 from reelkind.cli.main import build_parser, main
+from reelkind.core.errors import ConfigError
 from reelkind.training.data import read_samples
-from reelkind.training.errors import ConfigError
 from reelkind.training.yt8m.records import write_frame_records
 
 NUM = 46

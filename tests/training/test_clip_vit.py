@@ -12,10 +12,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 
+from reelkind.core.errors import ConfigError
 from reelkind.training import clip_vit, clip_weights
 from reelkind.training.backbones import BACKBONE_NAMES, build_backbone
 from reelkind.training.clip_vit import TIMM_NAME, TINY, TINY_NAME, build_clip_vit
-from reelkind.training.errors import ConfigError
 from reelkind.training.folding import Stem, Tail, blocks_of
 
 NUM_BLOCKS = 2 + TINY["depth"]

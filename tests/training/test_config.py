@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from reelkind.core.errors import ConfigError
 from reelkind.training.config import Config, load_config, parse_config
-from reelkind.training.errors import ConfigError
 from reelkind.training.yt8m.track_config import config_kind
 
 CONFIGS = sorted((Path(__file__).parents[2] / "training" / "configs").glob("*.toml"))

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reelkind.core.errors import DataError, LeakError
 from reelkind.training.config import SamplingConfig
-from reelkind.training.data import Sample, read_samples, refuse_leaks, sampling_weights, split_samples
-from reelkind.training.errors import DataError, LeakError
+from reelkind.training.data import read_samples, refuse_leaks, split_samples
+from reelkind.training.datasets.sample import Sample
 from reelkind.training.grouping import group_folds, origin_groups, work_groups
+from reelkind.training.sampling import sampling_weights
 
 
 def sample(name: str, work: str, label: int = 0, split: str = "train", **fields) -> Sample:

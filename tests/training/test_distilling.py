@@ -6,10 +6,10 @@ import torch
 from sklearn.linear_model import Ridge
 from torch import nn
 
+from reelkind.core.errors import ConfigError
 from reelkind.training.backbones import TEACHER_FEATURES, build_backbone
 from reelkind.training.config import FinetuneConfig
 from reelkind.training.distilling import Lessons, refuse_other_frames, start_projection
-from reelkind.training.errors import ConfigError
 from reelkind.training.features import Activations
 from reelkind.training.folding import Stem, Tail
 from reelkind.training.loop import finetune

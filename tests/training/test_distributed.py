@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from reelkind.core import bundle as bundles
+from reelkind.core.errors import ConfigError
 from reelkind.training.devices import resolve_device
-from reelkind.training.errors import ConfigError
 
 from . import two_processes
 from .tiny import SETTINGS, overrides, write_data

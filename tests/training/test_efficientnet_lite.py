@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from reelkind.core.errors import ConfigError
 from reelkind.training.efficientnet_lite import (
     FEATURE_DIM,
     VARIANTS,
@@ -10,7 +11,6 @@ from reelkind.training.efficientnet_lite import (
     convert_state_dict,
     packaged_weights,
 )
-from reelkind.training.errors import ConfigError
 
 CLASSIFIER_PARAMETERS = FEATURE_DIM * 1000 + 1000
 

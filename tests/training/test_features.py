@@ -13,7 +13,7 @@ from reelkind.training import frames as frames_module
 from reelkind.training.backbones import build_backbone
 from reelkind.training.clip_vit import TINY_NAME
 from reelkind.training.config import AugmentConfig, BackboneConfig
-from reelkind.training.data import Sample
+from reelkind.training.datasets.sample import Sample
 from reelkind.training.features import ActivationStore
 from reelkind.training.folding import Stem
 from reelkind.training.frames import CLEAN

@@ -10,7 +10,7 @@ from PIL import Image
 
 from reelkind.core.errors import VideoError
 from reelkind.training.config import AugmentConfig
-from reelkind.training.data import Sample
+from reelkind.training.datasets.sample import Sample
 from reelkind.training.frames import CLEAN, FrameReader
 
 AUGMENT = AugmentConfig(num_variants=2, frames_per_clip=2, clean_frames_per_clip=3, source_size_px=64)

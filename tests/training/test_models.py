@@ -4,8 +4,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from reelkind.core.errors import ConfigError
 from reelkind.training.backbones import BACKBONE_NAMES, build_backbone
-from reelkind.training.errors import ConfigError
 from reelkind.training.folding import Stem, Tail
 from reelkind.training.models import HeadConfig, TemporalHead
 

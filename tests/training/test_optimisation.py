@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from reelkind.core.errors import TrainingError
 from reelkind.core.taxonomy import subcategories
 from reelkind.training.backbones import build_backbone
 from reelkind.training.collapse import final_collapses, find_collapse
 from reelkind.training.config import FinetuneConfig, HeadTrainConfig
-from reelkind.training.errors import TrainingError
 from reelkind.training.features import Activations
 from reelkind.training.folding import Tail
 from reelkind.training.loop import _random_sequence, finetune, train_head

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from reelkind.core.bundle import BackboneInfo
+from reelkind.core.errors import ConfigError
 from reelkind.training import quantising, storage
 from reelkind.training.backbones import build_backbone, read_state_dict
 from reelkind.training.clip_vit import TINY_NAME
-from reelkind.training.errors import ConfigError
 from reelkind.training.models import Backbone
 
 

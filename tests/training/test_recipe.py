@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from reelkind.core import bundle as bundles
+from reelkind.core.errors import DataError, LeakError
 from reelkind.core.taxonomy import CLASSES, subcategories
 from reelkind.export.checkpoint import load_modules
 from reelkind.training import recipe
 from reelkind.training.backbones import build_backbone, read_state_dict
 from reelkind.training.config import Config, EvaluationConfig, parse_config
 from reelkind.training.data import read_samples
-from reelkind.training.errors import DataError, LeakError
 from reelkind.training.models import TemporalHead
 from reelkind.training.provenance import data_hash
 

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from reelkind.core.taxonomy import CLASSES
-from reelkind.training.data import Sample
+from reelkind.training.datasets.sample import Sample
 from reelkind.training.sampling import with_few_stills
 
 

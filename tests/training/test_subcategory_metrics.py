@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reelkind.core.errors import DataError
 from reelkind.core.taxonomy import CLASSES, subcategory_names
-from reelkind.training.data import Sample
-from reelkind.training.errors import DataError
+from reelkind.training.datasets.sample import Sample
 from reelkind.training.subcategory_metrics import (
     SubcategoryAnswers,
     fit_subcategory_temperature,

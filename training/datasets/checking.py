@@ -10,11 +10,12 @@ import numpy as np
 
 from reelkind.core.taxonomy import CLASSES
 
-from ..data import SPLITS, Sample
+from ..data import SPLITS
 from ..grouping import work_groups
 from .exclusions import Finding, Reason
 from .fingerprints import near_duplicates
 from .inspection import Inspection
+from .sample import Sample
 
 MIN_DURATION_S = 1.0
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from ..errors import DataError
+from reelkind.core.errors import DataError
+
 from .tables import read_table, write_table
 
 EXCLUSIONS_NAME = "exclusions.csv"

@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from reelkind.core.errors import VideoError
+from reelkind.core.errors import DataError, VideoError
 from reelkind.core.video import Clip
 
-from ..data import PICTURE_SUFFIXES, content_hash
-from ..errors import DataError
 from .fingerprints import SIDE_PX, fingerprint
+from .sample import PICTURE_SUFFIXES, content_hash
 
 NUM_FRAMES = 8  # of a clip; a still has one
 VERSION = 1  # part of the cache's key: raise it whenever the same file would be described otherwise

@@ -8,10 +8,11 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from reelkind.core.errors import DataError
 from reelkind.core.taxonomy import CLASSES, subcategories
 
-from ..data import MANIFEST_NAME, REQUIRED_COLUMNS, content_hash, samples_of
-from ..errors import DataError
+from ..data import MANIFEST_NAME, REQUIRED_COLUMNS, samples_of
+from .sample import content_hash
 from .tables import Table, read_table, write_table
 
 COLUMNS = ("path", "class", "subcategory", "work", "split", "licence", "sha256")

@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reelkind.core.errors import DataError
 from reelkind.core.taxonomy import CLASSES
 
-from ..errors import DataError
 from .tables import read_table
 
 if TYPE_CHECKING:
-    from ..data import Sample
+    from .sample import Sample
 
 logger = logging.getLogger(__name__)
 

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from reelkind.core.errors import DataError, LeakError
 from reelkind.core.taxonomy import CLASSES
 
-from ..data import REQUIRED_COLUMNS, SPLITS, Sample, samples_of
-from ..errors import DataError, LeakError
+from ..data import REQUIRED_COLUMNS, SPLITS, samples_of
 from ..grouping import work_groups
 from .exclusions import PAIRS, read_exclusions
+from .sample import Sample
 from .tables import Table, read_table, write_table
 
 Stratum = tuple[str, ...]

@@ -12,9 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
+from reelkind.core.errors import DataError
 from reelkind.core.taxonomy import CLASSES, NUM_CLASSES
-
-from ..errors import DataError
 
 SVM_C = 0.01  # of standardised features; chosen by nobody's validation
 MLP_WIDTH = 256

@@ -78,8 +78,6 @@ def card(bundle: Bundle, notes: str = "") -> str:
     if bundle.metrics.get("collapsed"):
         lines += [f"Collapsed in training: {'; '.join(bundle.metrics['collapsed'])}.", ""]
     if "run" in provenance:
-        from ..provenance import run_table  # loads torch, which measuring a bundle does without
-
         lines += ["Made by:", "", "```text", run_table(provenance["run"]), "```", ""]
     return "\n".join(lines)
 
@@ -191,3 +189,22 @@ def _row(title: str, metrics: Mapping[str, Any], ece: float) -> str:
         f"| {title} | {metrics['num_clips']} | {metrics['num_works']} | {with_interval('accuracy')} "
         f"| {with_interval('macro_f1')} | {ece:.3f} |"
     )
+
+
+def run_table(run: Mapping[str, Any]) -> str:
+    """``training.provenance.describe_run`` as a table for people."""
+    seconds = ", ".join(f"{name} {value:.0f} s" for name, value in run["seconds"].items())
+    memory = f"{run['peak_memory_mib']} MiB"
+    if "peak_cuda_memory_mib" in run:
+        memory += f", CUDA {run['peak_cuda_memory_mib']} MiB"
+    rows = {
+        "configuration": run["config_sha256"][:12],
+        "data": run["data_sha256"][:12],
+        "code": run["git_revision"][:12] + (" with changes" if run["git_dirty"] is True else ""),
+        "seed": run["seed"],
+        "libraries": ", ".join(f"{name} {version}" for name, version in run["versions"].items()),
+        "device": f"{run['device']}; processes {run['num_processes']}, threads {run['num_threads']}",
+        "time": seconds + (" (went on from an earlier run)" if run["resumed"] else ""),
+        "peak memory": memory,
+    }
+    return "\n".join(f"{name:<14} {value}" for name, value in rows.items())

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from reelkind.core.errors import DataError
 from reelkind.core.taxonomy import NUM_CLASSES
 
-from ..errors import DataError
 from .metrics import softmax
 
 _TEXT_FIELDS = ("names", "groups", "subcategories")

@@ -16,7 +16,7 @@ import numpy as np
 from reelkind.core.errors import VideoError
 from reelkind.core.taxonomy import CLASSES
 
-from ..data import content_hash
+from ..datasets.sample import content_hash
 from .damages import DAMAGES, Damage, damaged_path, write_damaged
 from .predictions import Predictions, common
 from .significance import NUM_BOOTSTRAPS, compare

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from reelkind.core.errors import ReelkindError
-from reelkind.training.errors import DataError
+from reelkind.core.errors import DataError, ReelkindError
 
 
 class RecordError(DataError):

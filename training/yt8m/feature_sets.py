@@ -14,9 +14,9 @@ import numpy as np
 from tqdm import tqdm
 
 from reelkind.core.clips import segment_middles
+from reelkind.core.errors import DataError, LeakError
 from reelkind.core.taxonomy import CLASSES, subcategories
 
-from ..errors import DataError, LeakError
 from .labelling import Refusal, subcategory_of
 from .records import FrameRecord, dequantise, parse_frames, parse_id
 from .sampling import BottomK, seeded_hash

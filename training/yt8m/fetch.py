@@ -18,7 +18,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..data import content_hash
+from ..datasets.sample import content_hash
 from .errors import FetchError
 from .journal import Journal, open_journal, read_journal
 from .workspace import Selected, Workspace

@@ -15,9 +15,9 @@ import torch
 
 from reelkind.core.bundle import HEAD_WEIGHTS_NAME, MANIFEST_NAME
 from reelkind.core.clips import segment_middles
+from reelkind.core.errors import DataError
 from reelkind.core.taxonomy import CLASSES
 
-from ..errors import DataError
 from ..evaluation.card import CARD_NAME
 from ..evaluation.metrics import (
     balanced_nll,

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reelkind.core.errors import ConfigError
+
 from ..config import HeadTrainConfig
-from ..errors import ConfigError
 from ..schema import apply_override, build
 
 KIND = "yt8m_features"

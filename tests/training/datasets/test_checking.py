@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reelkind.training.data import Sample
 from reelkind.training.datasets.checking import find_all
 from reelkind.training.datasets.exclusions import Finding, Reason
 from reelkind.training.datasets.fingerprints import fingerprint
 from reelkind.training.datasets.inspection import Inspection
+from reelkind.training.datasets.sample import Sample
 
 from .made import scene
 

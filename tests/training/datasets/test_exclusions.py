@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from reelkind.core.errors import DataError
 from reelkind.training.datasets.exclusions import (
     EXCLUSIONS_NAME,
     Exclusion,
@@ -11,7 +12,6 @@ from reelkind.training.datasets.exclusions import (
     write_exclusions,
 )
 from reelkind.training.datasets.tables import read_table
-from reelkind.training.errors import DataError
 
 
 def finding(name: str, reason: Reason, other: str | Path = "", folder: Path = Path("d")) -> Finding:

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reelkind.core.errors import VideoError
+from reelkind.core.errors import DataError, VideoError
 from reelkind.core.video import Clip, read_clip
-from reelkind.training.data import content_hash
 from reelkind.training.datasets.inspection import NUM_FRAMES, Inspection, InspectionCache, inspect, inspect_all
-from reelkind.training.errors import DataError
+from reelkind.training.datasets.sample import content_hash
 
 from .made import scene, write_scene
 

@@ -4,6 +4,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from reelkind.core.errors import DataError
 from reelkind.training.datasets.manifest import (
     COLUMNS,
     Layout,
@@ -15,7 +16,6 @@ from reelkind.training.datasets.manifest import (
     without_counter,
 )
 from reelkind.training.datasets.tables import read_table, write_table
-from reelkind.training.errors import DataError
 
 LAYOUT = Layout({".mp4", ".jpg"})
 

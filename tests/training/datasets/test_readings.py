@@ -2,9 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from reelkind.training.data import Sample, read_samples
+from reelkind.core.errors import DataError
+from reelkind.training.data import read_samples
 from reelkind.training.datasets.readings import Reading, apply_readings, read_readings
-from reelkind.training.errors import DataError
+from reelkind.training.datasets.sample import Sample
 
 HEADER = "set,path,subcategory46,flag,work_fixed\n"
 

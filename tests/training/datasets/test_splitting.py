@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from reelkind.core.errors import DataError, LeakError
 from reelkind.core.taxonomy import CLASSES
 from reelkind.training.data import read_samples, refuse_leaks
 from reelkind.training.datasets.splitting import Member, Shares, split_manifests
 from reelkind.training.datasets.tables import read_table, write_table
-from reelkind.training.errors import DataError, LeakError
 
 SHARES = Shares.parse("70/20/10")
 COLUMNS = ("path", "class", "subcategory", "work", "split", "note")

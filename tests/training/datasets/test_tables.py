@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from reelkind.core.errors import DataError
 from reelkind.training.datasets.tables import read_table, write_table
-from reelkind.training.errors import DataError
 
 
 def test_unknown_columns_and_odd_names_survive(tmp_path: Path) -> None:

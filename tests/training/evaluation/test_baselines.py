@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from reelkind.training.errors import DataError
+from reelkind.core.errors import DataError
 from reelkind.training.evaluation.baselines import MAJORITY, MLP, SVM, baseline_scores
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reelkind.training.errors import DataError
+from reelkind.core.errors import DataError
 from reelkind.training.evaluation import predictions as predictions_on_disk
 from reelkind.training.evaluation.metrics import softmax
 from reelkind.training.evaluation.predictions import Predictions, common

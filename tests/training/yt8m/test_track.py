@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from reelkind.core.bundle import BundleError, HeadInfo, load
+from reelkind.core.errors import ConfigError, DataError, LeakError
 from reelkind.core.taxonomy import CLASSES, subcategories
-from reelkind.training.errors import ConfigError, DataError, LeakError
 from reelkind.training.models import TemporalHead
 from reelkind.training.yt8m.errors import RecordError
 from reelkind.training.yt8m.feature_sets import read_feature_sets
