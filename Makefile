@@ -25,7 +25,7 @@ $(BASE): pyproject.toml constraints.txt
 	@$(PIP) -e '.[serve]'
 	@touch $@
 
-$(SERVER): $(BASE) serving/server-constraints.txt
+$(SERVER): $(BASE) serving/install/server-constraints.txt
 	@$(BIN)/reelkind serve --prepare
 	@touch $@
 
@@ -68,7 +68,7 @@ check: $(FULL) ## formatting, lint, types; TensorRT's parser and builder where T
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@mkdir -p build/typing && ln -sfn ../.. build/typing/reelkind  # mypy does not read package-dir
-	@$(BIN)/mypy $(addprefix -p reelkind.,core client deployment serving export training web cli benchmarks)
+	@$(BIN)/mypy $(addprefix -p reelkind.,core video models datasets client serving export evaluation training deployment web cli benchmarks)
 	@if $(BIN)/python -c 'import tensorrt_rtx' 2>/dev/null; then $(BIN)/reelkind export gate --bundle bundles/clip --bundle bundles/lite --bundle bundles/lite2; \
 		else echo "gate not run: TensorRT-RTX is not installed (make setup-gate)"; fi
 

@@ -28,12 +28,13 @@ from reelkind.benchmarks import environment
 from reelkind.benchmarks.serving_overhead import RESULTS, ROOT
 from reelkind.client import Client
 from reelkind.core import bundle as bundles
-from reelkind.core import specs, video
+from reelkind.core import specs
 from reelkind.core.bundle import Bundle
 from reelkind.deployment.embedded import temporary_repository
+from reelkind.serving.install.runtime import find_runtime
 from reelkind.serving.models import read_config
-from reelkind.serving.runtime import find_runtime
 from reelkind.serving.server import TritonServer
+from reelkind.video import clip as video
 
 NUM_FRAMES = 2
 STALL_MS = 400  # nothing these clips need; the batcher looks again after 500

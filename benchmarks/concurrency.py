@@ -27,8 +27,9 @@ from reelkind.benchmarks import environment
 from reelkind.benchmarks.serving_overhead import RESULTS, ROOT, clips_per_second, ratio
 from reelkind.client import Client
 from reelkind.core import bundle as bundles
-from reelkind.core import specs, video
+from reelkind.core import specs
 from reelkind.deployment.embedded import embedded_server
+from reelkind.video import clip as video
 
 Counts = Counter[tuple[str, str]]
 """(model, "clips" or "executions") -> how many."""

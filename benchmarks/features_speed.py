@@ -21,7 +21,8 @@ from pathlib import Path
 
 from reelkind.benchmarks import environment
 from reelkind.client import Client, FeatureCache, Prediction
-from reelkind.core import features_files, specs
+from reelkind.core import specs
+from reelkind.core.files import features_files
 from reelkind.deployment.embedded import embedded_server
 
 ROOT = Path(__file__).parents[1]

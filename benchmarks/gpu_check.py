@@ -24,9 +24,9 @@ from reelkind.core import specs
 from reelkind.core.bundle import Bundle
 from reelkind.core.cuda import Device
 from reelkind.core.errors import ReelkindError
-from reelkind.export.clips import ParityClip, extreme_clips, synthetic_clips, video_clips
-from reelkind.export.engines import find_device
-from reelkind.export.networks import TENSORRT, TENSORRT_RTX, load_library
+from reelkind.export.pipelines.clips import ParityClip, extreme_clips, synthetic_clips, video_clips
+from reelkind.export.tensorrt.engines import find_device
+from reelkind.export.tensorrt.networks import TENSORRT, TENSORRT_RTX, load_library
 
 from .environment import describe
 from .gpu_report import Report

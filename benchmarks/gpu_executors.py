@@ -16,11 +16,11 @@ from reelkind.core import specs
 from reelkind.core.bundle import Bundle
 from reelkind.core.cuda import Device
 from reelkind.core.specs import Graph
-from reelkind.export.checkpoint import load_modules
-from reelkind.export.engines import build_engines, plan_engines
-from reelkind.export.half_check import any_input
-from reelkind.export.origin import find_graph_file
-from reelkind.serving.tensorrt_runtime import Engine
+from reelkind.export.graphs.checkpoint import load_modules
+from reelkind.export.parity.half_check import any_input
+from reelkind.export.repository.graph_files import find_graph_file
+from reelkind.export.tensorrt.engines import build_engines, plan_engines
+from reelkind.serving.runner.tensorrt_runtime import Engine
 
 ONNX_RUNTIME = "ONNX Runtime CUDA"
 EAGER, RECORDED, COMPILED = TORCH = ("PyTorch eager", "PyTorch CUDA graph", "torch.compile")
@@ -75,7 +75,7 @@ def onnx_executor(bundle: Bundle, graph: Graph, precision: str) -> Executor:
     Raises:
         RuntimeError: if this onnxruntime has no such provider, or it does not start.
     """
-    from reelkind.export.onnx_runtime import onnxruntime
+    from reelkind.export.pipelines.onnx_runtime import onnxruntime
 
     provider = "CUDAExecutionProvider"
     if provider not in onnxruntime.get_available_providers():

@@ -13,17 +13,17 @@ import onnx
 from reelkind.core.bundle import Bundle
 from reelkind.core.cuda import Device
 from reelkind.core.specs import FP16_TOLERANCE, Graph
-from reelkind.export.clips import ParityClip
-from reelkind.export.divergence import locate, onnx_layers
-from reelkind.export.engine_files import engine_path
-from reelkind.export.engines import build_engines, plan_engines
-from reelkind.export.half_emulation import with_rounding
-from reelkind.export.intermediates import with_outputs
-from reelkind.export.networks import Network, load_library
-from reelkind.export.parity import Rung, as_json, climb, table
-from reelkind.export.reference import OnnxPipeline
-from reelkind.export.torch_pipeline import TorchPipeline
-from reelkind.serving.tensorrt_runtime import Engine, as_stage
+from reelkind.export.parity.divergence import locate, onnx_layers
+from reelkind.export.parity.half_emulation import with_rounding
+from reelkind.export.parity.ladder import Rung, as_json, climb, table
+from reelkind.export.pipelines.clips import ParityClip
+from reelkind.export.pipelines.intermediates import with_outputs
+from reelkind.export.pipelines.reference import OnnxPipeline
+from reelkind.export.pipelines.torch_pipeline import TorchPipeline
+from reelkind.export.repository.engine_files import engine_path
+from reelkind.export.tensorrt.engines import build_engines, plan_engines
+from reelkind.export.tensorrt.networks import Network, load_library
+from reelkind.serving.runner.tensorrt_runtime import Engine, as_stage
 
 
 def climb_on_gpu(

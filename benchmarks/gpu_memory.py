@@ -9,10 +9,10 @@ from typing import Any
 from reelkind.core.bundle import Bundle
 from reelkind.core.cuda import Device
 from reelkind.core.specs import Graph
-from reelkind.export.engines import build_engines, plan_engines
 from reelkind.export.errors import ExportError
-from reelkind.export.half_check import any_input
-from reelkind.serving.tensorrt_runtime import Engine
+from reelkind.export.parity.half_check import any_input
+from reelkind.export.tensorrt.engines import build_engines, plan_engines
+from reelkind.serving.runner.tensorrt_runtime import Engine
 
 from .gpu_limits import memory_cap
 

@@ -12,9 +12,9 @@ import onnx
 from reelkind.core.bundle import Bundle
 from reelkind.core.cuda import Device
 from reelkind.core.specs import Graph
-from reelkind.export.arithmetic import operations
-from reelkind.export.half_check import any_input
-from reelkind.export.origin import find_graph_file
+from reelkind.export.parity.half_check import any_input
+from reelkind.export.pipelines.arithmetic import operations
+from reelkind.export.repository.graph_files import find_graph_file
 
 from . import gpu_executors as ways
 from .gpu_executors import Executor

@@ -20,10 +20,10 @@ import numpy as np
 from reelkind.benchmarks import environment
 from reelkind.client import Client
 from reelkind.core import specs
+from reelkind.datasets.grouping import work_groups
+from reelkind.datasets.sample import Sample
+from reelkind.datasets.samples import read_samples
 from reelkind.deployment.embedded import embedded_server
-from reelkind.training.data import read_samples
-from reelkind.training.datasets.sample import Sample
-from reelkind.training.grouping import work_groups
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"

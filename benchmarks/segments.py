@@ -26,12 +26,13 @@ import numpy as np
 
 from reelkind.benchmarks import environment
 from reelkind.client import Client, Segment
-from reelkind.core import features_files, specs
+from reelkind.core import specs
 from reelkind.core.features import Features
-from reelkind.core.taxonomy import CLASSES
-from reelkind.core.timeline import RATE
+from reelkind.core.files import features_files
+from reelkind.core.taxonomy.classes import CLASSES
+from reelkind.core.timing.timeline import RATE
+from reelkind.datasets.samples import read_samples
 from reelkind.deployment.embedded import embedded_server
-from reelkind.training.data import read_samples
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"

@@ -31,13 +31,13 @@ import numpy as np
 from reelkind.benchmarks import environment
 from reelkind.client import Client
 from reelkind.core import bundle as bundles
-from reelkind.core import video
 from reelkind.core.specs import Graph
 from reelkind.deployment.embedded import embedded_server
-from reelkind.export.onnx_runtime import onnxruntime
-from reelkind.export.origin import find_graph_file
-from reelkind.export.reference import OnnxPipeline
-from reelkind.export.steps import Stage, run_steps
+from reelkind.export.pipelines.onnx_runtime import onnxruntime
+from reelkind.export.pipelines.reference import OnnxPipeline
+from reelkind.export.pipelines.steps import Stage, run_steps
+from reelkind.export.repository.graph_files import find_graph_file
+from reelkind.video import clip as video
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"

@@ -34,10 +34,11 @@ import numpy as np
 from reelkind.benchmarks import environment, made_video
 from reelkind.benchmarks.segments import Stretch
 from reelkind.client import Client, ProcessDecoder
-from reelkind.core import features_files, specs
-from reelkind.core.segments import SWITCH_PENALTY
-from reelkind.core.taxonomy import CLASSES
-from reelkind.core.timeline import RATE, WINDOW_S
+from reelkind.core import specs
+from reelkind.core.files import features_files
+from reelkind.core.taxonomy.classes import CLASSES
+from reelkind.core.timing.segments import SWITCH_PENALTY
+from reelkind.core.timing.timeline import RATE, WINDOW_S
 from reelkind.deployment.embedded import embedded_server
 
 ROOT = Path(__file__).parents[1]

@@ -30,10 +30,11 @@ from pathlib import Path
 
 from reelkind.benchmarks import environment, made_video
 from reelkind.client import Client, InlineDecoder, ProcessDecoder, Timeline
-from reelkind.core import specs, video
-from reelkind.core.taxonomy import CLASSES
-from reelkind.core.timeline import RATE
+from reelkind.core import specs
+from reelkind.core.taxonomy.classes import CLASSES
+from reelkind.core.timing.timeline import RATE
 from reelkind.deployment.embedded import embedded_server
+from reelkind.video import clip as video
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"

@@ -27,12 +27,12 @@ from reelkind.benchmarks.serving_overhead import RESULTS, ROOT, ratio
 from reelkind.cli.main import main as reelkind
 from reelkind.client import Client
 from reelkind.core import bundle as bundles
-from reelkind.core import video
 from reelkind.core.bundle import Bundle
 from reelkind.core.specs import ALL_MEMBERS, TTA, classify_name, features_name
 from reelkind.core.specs import classify_features_name as from_features_name
 from reelkind.deployment.embedded import embedded_server
-from reelkind.export.triton_rung import TritonModels
+from reelkind.export.parity.triton_rung import TritonModels
+from reelkind.video import clip as video
 
 _HEAD_ROUNDS = 10  # they take milliseconds
 

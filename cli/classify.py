@@ -8,13 +8,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from . import _connecting, _printing
-from ._arguments import UsageError, positive
+from .options import connecting as _connecting
+from .options.arguments import UsageError, positive
+from .output import printing as _printing
 
 if TYPE_CHECKING:
     from reelkind.client import Client, FeatureCache
 
-    from ._report import Answer
+    from .output.report import Answer
 
 EXIT_FAILED = 1
 
@@ -63,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
     """Classify everything named; see the description of the command."""
     from reelkind.core.specs import classify_features_name, classify_name, features_name
 
-    from . import _inputs, _report
+    from .options import inputs as _inputs
+    from .output import report as _report
 
     if (args.attention or args.embedding or args.subcategories) and not args.jsonl:
         raise UsageError("--attention, --embedding and --subcategories are for --jsonl")
@@ -85,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
 def _print_all(report: Any, answers: Iterable[Answer], inputs: Any, args: argparse.Namespace) -> int:
     from reelkind.client import Failure
 
-    from ._report import Progress
+    from .output.report import Progress
 
     total = len(inputs) if isinstance(inputs, list) else None
     num_answers = num_failed = 0

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._arguments import positive
+from .options.arguments import positive
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,10 +79,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Measure, write the report, print its table."""
     from reelkind.core.bundle import load
-    from reelkind.core.user_cache import user_cache
-    from reelkind.training.evaluation.report import headlines
-
-    from ._evaluating import evaluate
+    from reelkind.core.files.user_cache import user_cache
+    from reelkind.evaluation.evaluate import evaluate
+    from reelkind.evaluation.report import headlines
 
     if problem := _contradiction(args):
         print(f"reelkind: {problem}", file=sys.stderr)
@@ -117,8 +116,8 @@ def _contradiction(args: argparse.Namespace) -> str | None:
 
 
 def _write(report: Mapping[str, Any], bundles: Sequence[Bundle], args: argparse.Namespace) -> list[str]:
-    from reelkind.training.evaluation.plots import draw
-    from reelkind.training.evaluation.report import PAGE_NAME, REPORT_NAME, render
+    from reelkind.evaluation.plots import draw
+    from reelkind.evaluation.report import PAGE_NAME, REPORT_NAME, render
 
     logs = {bundle.name: bundle.path("metrics.jsonl") for bundle in bundles}
     pictures = draw(report, args.out, {name: path for name, path in logs.items() if path.is_file()})
@@ -130,8 +129,8 @@ def _write(report: Mapping[str, Any], bundles: Sequence[Bundle], args: argparse.
 def _record(
     report: Mapping[str, Any], bundles: Sequence[Bundle], pictures: Sequence[str], args: argparse.Namespace
 ) -> None:
-    from reelkind.training.evaluation.card import record
-    from reelkind.training.evaluation.report import for_member
+    from reelkind.evaluation.card import record
+    from reelkind.evaluation.report import for_member
 
     for bundle in bundles:
         prefix = f"{bundle.name}-"  # no name of a bundle holds a hyphen
@@ -143,7 +142,7 @@ def _record(
 def _refuse_other_folders(folder: Path) -> None:
     """A folder that holds something else is not ours to write into."""
     from reelkind.core.errors import ReelkindError
-    from reelkind.training.evaluation.report import REPORT_NAME
+    from reelkind.evaluation.report import REPORT_NAME
 
     if folder.is_dir() and any(folder.iterdir()) and not (folder / REPORT_NAME).is_file():
         raise ReelkindError(f"{folder} is not empty and holds no report: give --out a folder of its own")

@@ -12,14 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import _connecting, _printing
-from ._arguments import frames_per_second
+from .options import connecting as _connecting
+from .options.arguments import frames_per_second
+from .output import printing as _printing
 
 if TYPE_CHECKING:
     from reelkind.client import Client
     from reelkind.core.features import Recipe
 
-    from ._inputs import Input
+    from .options.inputs import Input
 
 EXIT_FAILED = 1
 
@@ -79,8 +80,8 @@ def run_extract(args: argparse.Namespace) -> int:
     """Extract the features of everything named; see the description of the command."""
     from reelkind.core.specs import features_name
 
-    from . import _inputs
-    from ._report import Progress
+    from .options import inputs as _inputs
+    from .output.report import Progress
 
     _printing.take_any_name()
     pairs = _with_targets(_inputs.expand(args.paths, sys.stdin, features=False), args.out)
@@ -123,7 +124,7 @@ def run_cache(args: argparse.Namespace) -> int:
 
 def _with_targets(inputs: Iterable[Input], folder: Path) -> list[tuple[Input, Path]]:
     """Each input once, with its features file; two videos may not write the same one."""
-    from reelkind.core.features_files import SUFFIX
+    from reelkind.core.files.features_files import SUFFIX
 
     found: dict[Path, Input] = {}
     pairs = []
@@ -137,8 +138,8 @@ def _with_targets(inputs: Iterable[Input], folder: Path) -> list[tuple[Input, Pa
 
 def _extract(client: Client, recipe: Recipe, args: argparse.Namespace, item: Input, target: Path) -> str | None:
     """Write one features file, unless it is there; return what went wrong."""
-    from reelkind.core import features_files
     from reelkind.core.errors import ReelkindError
+    from reelkind.core.files import features_files
 
     if item.problem is not None:
         return f"{item.path}: {item.problem}"
@@ -156,9 +157,9 @@ def _extract(client: Client, recipe: Recipe, args: argparse.Namespace, item: Inp
 
 def _what_differs(target: Path, path: str, recipe: Recipe) -> str | None:
     """Why a file that is there is not what would be written, or None."""
-    from reelkind.client._source import source_of
-    from reelkind.core import features_files
+    from reelkind.client.source import source_of
     from reelkind.core.features import FeaturesError
+    from reelkind.core.files import features_files
 
     way_out = "name another folder, or --overwrite it"
     try:

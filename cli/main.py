@@ -13,8 +13,10 @@ from typing import NoReturn
 
 from reelkind.core.errors import ReelkindError
 
-from . import classify, dataset, evaluate, export, features, plan, promote, serve, timeline, train, web
-from ._arguments import UsageError
+from . import classify, evaluate, features, plan, promote, serve, timeline, train, web
+from .dataset import command as dataset
+from .export import command as export
+from .options.arguments import UsageError
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it

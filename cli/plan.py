@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from reelkind.deployment.embedded import default_bundle
 
-from ._arguments import positive
+from .options.arguments import positive
 
 if TYPE_CHECKING:
-    from reelkind.export.memory_plan import MemoryPlan
+    from reelkind.export.tensorrt.memory_plan import MemoryPlan
 
-_SLICES = ("a100-1g.10gb",)  # export.memory_plan.SLICES
+_SLICES = ("a100-1g.10gb",)  # export.tensorrt.memory_plan.SLICES
 _GB = 1e9
 
 
@@ -46,7 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Print the plan; 1 if it does not fit. That a promotion would not is said, no more: not everybody promotes."""
     from reelkind.core.bundle import load
-    from reelkind.export.memory_plan import SLICES, plan_memory
+    from reelkind.export.tensorrt.memory_plan import SLICES, plan_memory
 
     bundles = [load(folder) for folder in args.bundle or [default_bundle()]]
     available = int(args.memory_gb * _GB) if args.memory_gb else SLICES[args.slice]
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _table(plan: MemoryPlan, where: str) -> str:
-    from reelkind.export.memory_plan import PROCESS_BYTES
+    from reelkind.export.tensorrt.memory_plan import PROCESS_BYTES
 
     rows = [f"{'GB':<28} {'instances':>9} {'engine':>7} {'activations':>11} {'buffers':>7} {'total':>7}  sizes"]
     for model in plan.models:

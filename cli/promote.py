@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from reelkind.core import bundle as bundles
 
-from ._connecting import URL_VARIABLE
+from .options.connecting import URL_VARIABLE
 
 if TYPE_CHECKING:
     from reelkind.core.bundle import Bundle
+    from reelkind.deployment.versions import VersionedRepository
     from reelkind.serving.control import Control
     from reelkind.serving.state import RunningServer
-    from reelkind.serving.versions import VersionedRepository
 
 EXIT_OK, EXIT_USAGE = 0, 2
 
@@ -65,8 +65,8 @@ def run(args: argparse.Namespace) -> int:
     if (args.bundle is None) != args.rollback:
         print("reelkind promote: give either a BUNDLE or --rollback", file=sys.stderr)
         return EXIT_USAGE
+    from reelkind.deployment.versions import VersionedRepository
     from reelkind.serving.control import Control
-    from reelkind.serving.versions import VersionedRepository
 
     bundle = bundles.load(args.bundle) if args.bundle else None  # a wrong folder is said before anything else
     running = _running(args)
@@ -89,12 +89,11 @@ def _promote(
     args: argparse.Namespace, bundle: Bundle, running: RunningServer, control: Control, store: VersionedRepository
 ) -> None:
     from reelkind.core.specs import FP16_TOLERANCE, FP32_TOLERANCE, INT8
-    from reelkind.export.promotion_files import ENGINE_NAME, served_precision, version_files
-    from reelkind.serving.deployment import deployed_member, neighbours, with_bundle
-    from reelkind.serving.promotion import promote
+    from reelkind.deployment.check import ClipCheck, read_clips
+    from reelkind.deployment.files import ENGINE_NAME, served_precision, version_files
+    from reelkind.deployment.member_configs import deployed_member, neighbours, with_bundle
+    from reelkind.deployment.promote import promote
     from reelkind.serving.state import remember_bundle
-
-    from ._promoting import ClipCheck, read_clips
 
     if not bundle.trained:
         print(f"reelkind: bundle {bundle.name!r} has random weights: its answers mean nothing", file=sys.stderr)
@@ -122,9 +121,8 @@ def _remembered(running: RunningServer) -> Iterator[Bundle]:
 
 
 def _roll_back(args: argparse.Namespace, control: Control, store: VersionedRepository) -> None:
-    from reelkind.serving.promotion import roll_back
-
-    from ._promoting import ClipCheck, read_clips
+    from reelkind.deployment.check import ClipCheck, read_clips
+    from reelkind.deployment.promote import roll_back
 
     default = next(iter(store.ensembles().values())).parameters
     frames, size = (int(default[key].string_value) for key in ("num_frames", "frame_size_px"))

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NoReturn
 from reelkind.core import bundle
 from reelkind.deployment.embedded import default_bundle, temporary_repository
 
-from ._arguments import MAX_QUEUE_HELP, UsageError, add_precision, positive
-from ._server_options import add_option_arguments, prepare_response_cache, server_options
+from .options.arguments import MAX_QUEUE_HELP, UsageError, add_precision, positive
+from .options.server import add_option_arguments, prepare_response_cache, server_options
 
 if TYPE_CHECKING:
     from reelkind.serving.server import TritonServer
@@ -69,7 +69,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM, or until the server cannot be kept alive."""
     if args.prepare:
-        from reelkind.serving.environment import prepare_server_env
+        from reelkind.serving.install.environment import prepare_server_env
 
         print(prepare_server_env(_say).folder)
         return EXIT_OK
@@ -97,7 +97,7 @@ def _check_together(args: argparse.Namespace) -> None:
 
 def _serve(args: argparse.Namespace) -> int:
     from reelkind.serving.errors import ServingError
-    from reelkind.serving.runtime import find_runtime
+    from reelkind.serving.install.runtime import find_runtime
     from reelkind.serving.server import TritonServer
     from reelkind.serving.state import announced
 

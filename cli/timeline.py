@@ -9,14 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import _connecting, _printing
-from ._arguments import RATE, SWITCH_PENALTY, WINDOW_S, UsageError, frames_per_second, nats, seconds
+from .options import connecting as _connecting
+from .options.arguments import RATE, SWITCH_PENALTY, WINDOW_S, UsageError, frames_per_second, nats, seconds
+from .output import printing as _printing
 
 if TYPE_CHECKING:
     from reelkind.client import Client, Timeline
 
-    from ._inputs import Input
-    from ._timeline_report import Report
+    from .options.inputs import Input
+    from .output.timeline_report import Report
 
 EXIT_FAILED = 1
 
@@ -83,7 +84,10 @@ def run(args: argparse.Namespace) -> int:
     """Make the timelines of everything named; see the description of the command."""
     from reelkind.core.specs import classify_features_name, classify_name, features_name
 
-    from . import _inputs, _report, _timeline_plot, _timeline_report
+    from .options import inputs as _inputs
+    from .output import report as _report
+    from .output import timeline_plot as _timeline_plot
+    from .output import timeline_report as _timeline_report
 
     if (args.windows or args.embeddings) and not args.jsonl:
         raise UsageError("--windows and --embeddings are for --jsonl")
@@ -129,7 +133,7 @@ def _tell(client: Client, item: Input, args: argparse.Namespace, report: Report)
     from reelkind.client import Failure, Timeline
     from reelkind.core.errors import ReelkindError, VideoError
 
-    from ._timeline_report import Progress
+    from .output.timeline_report import Progress
 
     try:
         if item.problem is not None:

@@ -46,13 +46,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Train; results go to stdout, progress to stderr. Under torchrun only the first process talks."""
-    from reelkind.training import distributed
-    from reelkind.training.yt8m.track_config import KIND, config_kind
+    from reelkind.training.features_only.track_config import KIND, config_kind
+    from reelkind.training.optimisation import distributed
 
     if distributed.is_main():  # a long run that says nothing is taken for a hanging one
         logging.getLogger("reelkind.training").setLevel(min(logging.INFO, logging.getLogger().level))
     if config_kind(args.config) == KIND:
-        from . import _yt8m_training
+        from . import train_on_features as _yt8m_training
 
         return _yt8m_training.run(args)
     return _run_recipe(args)
@@ -61,9 +61,10 @@ def run(args: argparse.Namespace) -> int:
 def _run_recipe(args: argparse.Namespace) -> int:
     from reelkind.core.bundle import MANIFEST_NAME
     from reelkind.core.errors import ConfigError
-    from reelkind.core.user_cache import user_cache
-    from reelkind.training import distributed, recipe
+    from reelkind.core.files.user_cache import user_cache
+    from reelkind.training import recipe
     from reelkind.training.config import load_config
+    from reelkind.training.optimisation import distributed
 
     config = load_config(args.config, args.overrides)
     out = args.out or Path("bundles") / config.name
@@ -87,7 +88,7 @@ def _as_json(bundle: Bundle, out: Path) -> str:
 
 
 def _summary(bundle: Bundle, out: Path) -> str:
-    from reelkind.training.evaluation.card import run_table
+    from reelkind.evaluation.card import run_table
 
     lines = [f"{'bundle':<14} {out}"]
     for title, key in (("cross-valid.", "cross_validation"), ("validation", "val"), ("both", "held_out")):

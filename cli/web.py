@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from ._arguments import UsageError, positive
+from .options.arguments import UsageError, positive
 
 DEFAULT_DATA = "reelkind-web"
 TOKEN_VARIABLE, DATABASE_VARIABLE = "REELKIND_WEB_TOKEN", "REELKIND_WEB_DATABASE"

@@ -9,12 +9,17 @@ natural 0.93
 
 from reelkind.core.errors import ReelkindError, VideoError
 from reelkind.core.features import Features, FeaturesError
+from reelkind.video.decoding import Decoder, InlineDecoder, ProcessDecoder
 
-from ._address import Tls
-from ._async_client import AsyncClient
-from ._cache import FeatureCache
-from ._client import Client
-from ._errors import (
+from .answers.handshake import ServerInfo
+from .answers.prediction import Failure, ModelInfo, Prediction
+from .answers.timeline import Segment, Timeline, Window
+from .async_client import AsyncClient
+from .cache import FeatureCache
+from .client import Client
+from .session import DEFAULT_URL
+from .transport.address import Tls
+from .transport.errors import (
     AccessDenied,
     ClientError,
     ContractMismatch,
@@ -30,11 +35,6 @@ from ._errors import (
     ServerUnavailable,
     TlsFailed,
 )
-from ._handshake import ServerInfo
-from ._prediction import Failure, ModelInfo, Prediction
-from ._session import DEFAULT_URL
-from ._timeline import Segment, Timeline, Window
-from .decoding import Decoder, InlineDecoder, ProcessDecoder
 
 __all__ = [
     "DEFAULT_URL",

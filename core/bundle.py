@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ReelkindError
-from .taxonomy import CLASSES, NUM_SUBCATEGORIES, check_learnt
-from .whole_files import write_whole
+from .files.whole_files import write_whole
+from .taxonomy.classes import CLASSES, NUM_SUBCATEGORIES, check_learnt
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "bundle.json"

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from . import tensors
 from .bundle import Bundle
-from .clips import FRAME_SIZE_PX
 from .tensors import TensorSpec
+from .timing.clips import FRAME_SIZE_PX
 
 VIEWS: dict[str, tuple[str, ...]] = {
     "single": ("identity",),

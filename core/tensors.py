@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .taxonomy import NUM_CLASSES, NUM_SUBCATEGORIES
+from .taxonomy.classes import NUM_CLASSES, NUM_SUBCATEGORIES
 
 CONTRACT_VERSION = "1"  # of tensors and handshake; a client refuses another
 FREE_AXES = frozenset("BVPTHWD")  # D in what all members share

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from reelkind.core import bundle
 
 if TYPE_CHECKING:
-    from reelkind.serving.environment import Progress
-    from reelkind.serving.runtime import Runtime
+    from reelkind.serving.install.environment import Progress
+    from reelkind.serving.install.runtime import Runtime
     from reelkind.serving.server import TritonServer
 
 DEFAULT_BUNDLE = "clip"
@@ -60,17 +60,17 @@ def temporary_repository(
     Args:
         bundle_folders: the members, the default one first.
         runtime: the server that will read it.
-        flavour: who executes the graphs, one of ``export.execution.FLAVOURS``; "auto" asks the runtime.
+        flavour: who executes the graphs, one of ``export.repository.execution.FLAVOURS``; "auto" asks the runtime.
         num_threads: CPU threads inside one operator; None takes all cores.
         engines: folder of engines built on this card, for the flavour that runs them.
         max_queue: requests that may wait for a backbone; None for the default of the flavour.
         ensembles: names, see ``core.specs.classify_name``; all there are by default.
-        precision: of backbones on a CPU, one of ``export.execution.CPU_PRECISIONS``.
+        precision: of backbones on a CPU, one of ``export.repository.execution.CPU_PRECISIONS``.
 
     Raises:
         ReelkindError: if a bundle is of no use or the runtime cannot execute the flavour.
     """
-    from reelkind.export.repository import standard_ensembles, write_repository
+    from reelkind.export.repository.repository import standard_ensembles, write_repository
 
     members = [bundle.load(folder) for folder in bundle_folders]
     chosen, wanted = runtime.choose_flavour(flavour), standard_ensembles(members, ensembles)
@@ -113,7 +113,7 @@ def embedded_server(
     Raises:
         ReelkindError: one sentence, if there is no such bundle or the server does not start.
     """
-    from reelkind.serving.runtime import find_runtime
+    from reelkind.serving.install.runtime import find_runtime
     from reelkind.serving.server import TritonServer
 
     folders = list(bundle_folders) or [default_bundle()]

@@ -18,7 +18,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from reelkind.core import video
+from reelkind.video import clip as video
 
 COLOURS = {"animation": "#d9822b", "gaming": "#7c4dbd", "natural": "#2f8f5b", "flat": "#2f6fb3"}
 NUM_THUMBNAILS = 4

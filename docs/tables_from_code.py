@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reelkind.core import bundle, ensembles, specs, taxonomy, tensors
+from reelkind.core import bundle, ensembles, specs, tensors
+from reelkind.core.taxonomy import classes as taxonomy
 from reelkind.core.tensors import TensorSpec
 
 ROOT = Path(__file__).parents[1]
@@ -30,7 +31,7 @@ _MEANING = {
     "features_<member>": "what a backbone saw in each frame of each view, to be classified now or later",
     "probabilities": f"calibrated, in the order {', '.join(taxonomy.CLASSES)}",
     "attention": "how much each frame counted; sums to 1",
-    "subcategories": "of the 46 in the order of core/taxonomy.csv; those of a class sum to its probability. Where told",
+    "subcategories": "of the 46 in the order of taxonomy.csv; those of a class sum to its probability. Where told",
     "embedding": "pooled vector of the clip, for search and clustering",
 }
 

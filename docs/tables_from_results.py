@@ -12,7 +12,7 @@ from tables_from_code import table
 
 from reelkind.benchmarks import tta
 from reelkind.core import bundle
-from reelkind.core.segments import SWITCH_PENALTY
+from reelkind.core.timing.segments import SWITCH_PENALTY
 
 ROOT = Path(__file__).parents[1]
 MEASURED = ROOT / "benchmarks" / "results"

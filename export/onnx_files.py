@@ -16,27 +16,27 @@ import torch
 from reelkind.core import specs
 from reelkind.core.bundle import ONNX_FOLDER, Bundle
 from reelkind.core.specs import VIEWS, Graph
-from reelkind.training.models import Backbone
+from reelkind.models.head import Backbone
 
-from .canonical import read_model, with_metadata
-from .checkpoint import load_modules
-from .graphs import build_preprocess, build_temporal_attention, build_temporal_views
-from .half import CastRecord, to_half
-from .half_check import HalfReport, search
-from .members import average_file
-from .modules import build_backbone_graph, build_head_graph
-from .origin import files_beside, find_graph_file, metadata_entries
-from .shares import shares
-from .steps import Stage
-from .stored_weights import pointing_at, stored_tensors, with_integer_products, with_integers
-from .torch_pipeline import (
+from .graphs.canonical import read_model, with_metadata
+from .graphs.checkpoint import load_modules
+from .graphs.graphs import build_preprocess, build_temporal_attention, build_temporal_views
+from .graphs.half import CastRecord, to_half
+from .graphs.modules import build_backbone_graph, build_head_graph
+from .graphs.shares import shares
+from .parity.half_check import HalfReport, search
+from .parity.verify import verify, verify_integers
+from .pipelines.steps import Stage
+from .pipelines.torch_pipeline import (
     average_stage,
     preprocess_stage,
     temporal_attention_stage,
     temporal_views_stage,
     torch_stage,
 )
-from .verify import verify, verify_integers
+from .repository.graph_files import files_beside, find_graph_file, metadata_entries
+from .repository.members import average_file
+from .stored_weights import pointing_at, stored_tensors, with_integer_products, with_integers
 
 _SCALING_LEVELS = 1  # of 255: enlarging, ONNX Runtime rounds some pixels otherwise than Pillow
 

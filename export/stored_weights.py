@@ -17,7 +17,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from reelkind.core.bundle import Bundle
-from reelkind.training.storage import INT8_SUFFIX, SCALE_SUFFIX
+from reelkind.models.storage import INT8_SUFFIX, SCALE_SUFFIX
 
 from .errors import ExportError
 

@@ -15,23 +15,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from reelkind.core.bundle import (
-    BACKBONE_WEIGHTS_NAME,
-    HEAD_WEIGHTS_NAME,
-    BackboneInfo,
-    Bundle,
-    HeadInfo,
-    save,
-)
-from reelkind.core.clips import FRAME_SIZE_PX, NUM_FRAMES
-from reelkind.core.taxonomy import NUM_SUBCATEGORIES
-from reelkind.training.backbones import build_backbone
-from reelkind.training.clip_vit import TokenBody
-from reelkind.training.models import TemporalHead
-from reelkind.training.storage import round_as_stored, write_backbone, write_state
+from reelkind.core.bundle import BACKBONE_WEIGHTS_NAME, HEAD_WEIGHTS_NAME, BackboneInfo, Bundle, HeadInfo, save
+from reelkind.core.taxonomy.classes import NUM_SUBCATEGORIES
+from reelkind.core.timing.clips import FRAME_SIZE_PX, NUM_FRAMES
+from reelkind.models.backbones import build_backbone
+from reelkind.models.clip_vit import TokenBody
+from reelkind.models.head import TemporalHead
+from reelkind.models.storage import round_as_stored, write_backbone, write_state
 
-from .clips import extreme_clips, synthetic_clips
 from .errors import ExportError
+from .pipelines.clips import extreme_clips, synthetic_clips
 
 _LOGIT_GAIN = 6  # spreads the answers, so that a wrong graph is seen in probabilities
 
@@ -52,7 +45,7 @@ def write_untrained_bundle(
 
     Args:
         name: the member's name.
-        backbone: one of ``training.backbones.BACKBONE_NAMES``.
+        backbone: one of ``models.backbones.BACKBONE_NAMES``.
         folder: where to; created.
         seed: of all weights.
         frame_size_px: S.

@@ -6,9 +6,9 @@ import math
 from pathlib import Path
 
 from .control import KEY_HEADER, RESTRICTED
+from .install.runtime import Runtime
 from .options import ServerOptions, tls_options, trace_settings
 from .ports import Addresses
-from .runtime import Runtime
 
 SHARED_MEMORY_API = "shared-memory"
 INFERENCE_API = "inference"

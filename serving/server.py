@@ -17,17 +17,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from . import processes
 from .command import server_command
 from .control import CanaryError, Control
 from .errors import ServingError
-from .failures import crashed, explain, is_fatal, port_was_taken
+from .install.runtime import Runtime, find_runtime
 from .models import covering, ensemble_configs
 from .options import ServerOptions
 from .ports import LOOPBACK, Addresses, claim, is_open
-from .runtime import Runtime, find_runtime
+from .process import processes
+from .process.failures import crashed, explain, is_fatal, port_was_taken
+from .process.tree import ProcessTree
 from .supervisor import CANARY_FRAMES, Supervisor
-from .tree import ProcessTree
 
 logger = logging.getLogger(__name__)
 

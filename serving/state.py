@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from reelkind.core.errors import ReelkindError
-from reelkind.core.user_cache import NoHomeError, user_cache
+from reelkind.core.files.user_cache import NoHomeError, user_cache
 
-from . import processes
 from .errors import ServingError
+from .process import processes
 from .server import TritonServer
 from .tls import Tls
 

@@ -23,12 +23,12 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Protocol
 
-from . import processes
-from .census import Census
 from .control import BusyError, CanaryError, Control, ModelMissingError, StubUnhealthyError
 from .errors import ServingError
 from .models import covering
+from .process import processes
 from .progress import Progress
+from .stub_watch import Census
 
 logger = logging.getLogger(__name__)
 

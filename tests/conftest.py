@@ -13,7 +13,7 @@ from reelkind.core import bundle as bundles
 from reelkind.core.bundle import ONNX_FOLDER, Bundle
 
 if TYPE_CHECKING:
-    from reelkind.serving.runtime import Runtime
+    from reelkind.serving.install.runtime import Runtime
     from reelkind.serving.server import TritonServer
 
 
@@ -32,7 +32,7 @@ def temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def triton_runtime() -> Runtime:
     """The tritonserver of this machine; made on the first use, which downloads about 100 MB."""
     from reelkind.serving.errors import ServingError
-    from reelkind.serving.runtime import find_runtime
+    from reelkind.serving.install.runtime import find_runtime
 
     try:
         return find_runtime()

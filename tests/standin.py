@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
-from reelkind.core.taxonomy import CLASSES, places_of_classes
+from reelkind.core.taxonomy.classes import CLASSES, places_of_classes
 from reelkind.core.tensors import CONTRACT_VERSION
 
 NUM_FRAMES, FRAME_SIZE_PX, EMBEDDING_DIM, MAX_BATCH = 4, 32, 6, 8

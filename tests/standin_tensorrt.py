@@ -19,7 +19,7 @@ import onnx
 from onnx import helper
 
 from reelkind.core.cuda import CudaError
-from reelkind.export.onnx_runtime import onnxruntime
+from reelkind.export.pipelines.onnx_runtime import onnxruntime
 
 
 class StandinDevice:

@@ -1,4 +1,4 @@
-"""Who may import whom: the arrows of the architecture, held as a matrix."""
+"""Who may import whom: the arrows of the architecture, held as a matrix, and rooms of a size that can be read."""
 
 import ast
 import subprocess
@@ -11,18 +11,39 @@ ROOT = Path(__file__).parents[1]
 
 HEAVY = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxscript", "tensorrt", "sklearn", "matplotlib"}
 
-# folder -> (folders of ours it may import, heavy libraries it may import), at any depth of the code
+# wing -> (wings of ours it may import, heavy libraries it may import), at any depth of the code; from the ground up
 ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "core": (set(), set()),
-    "client": ({"core"}, set()),
+    "video": ({"core"}, set()),
+    "models": ({"core", "video"}, {"torch", "torchvision", "timm"}),
+    "datasets": ({"core", "video"}, {"sklearn"}),
+    "client": ({"core", "video"}, set()),
     "serving": ({"core"}, {"onnxruntime"}),  # the runner, which executes inside the server's own environment
-    "training": ({"core"}, {"torch", "torchvision", "sklearn", "matplotlib"}),
-    "export": ({"core", "training"}, HEAVY),
+    "export": ({"core", "video", "models"}, HEAVY),
+    "evaluation": ({"core", "video", "datasets", "client", "export"}, {"sklearn", "matplotlib"}),
+    "training": (
+        {"core", "video", "models", "datasets", "evaluation"},
+        {"torch", "torchvision", "sklearn", "matplotlib"},
+    ),
     "deployment": ({"core", "export", "serving", "bundles"}, set()),
-    "web": ({"core", "client", "deployment", "serving", "samples"}, set()),
-    "benchmarks": ({"core", "client", "serving", "export", "training", "deployment", "cli", "web", "samples"}, HEAVY),
-    "cli": ({"core", "client", "serving", "export", "training", "deployment", "web", "bundles"}, set()),
+    "web": ({"core", "video", "client", "deployment", "serving", "samples"}, set()),
+    "cli": (
+        {
+            *("core", "video", "models", "datasets", "client", "serving", "export", "evaluation", "training"),
+            *("deployment", "web", "bundles"),
+        },
+        set(),
+    ),
+    "benchmarks": (
+        {
+            *("core", "video", "models", "datasets", "client", "serving", "export", "evaluation", "training"),
+            *("deployment", "web", "cli", "samples"),
+        },
+        HEAVY,
+    ),
 }
+MAX_FILES = 15  # of a folder's own
+LARGE = {"benchmarks"}  # one script a question, none of which imports another
 
 
 def imports_of(path: Path) -> set[str]:
@@ -39,6 +60,30 @@ def imports_of(path: Path) -> set[str]:
     return found
 
 
+def module_name(path: Path) -> str:
+    parts = ("reelkind", *path.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def circle_of(arrows: dict[str, set[str]]) -> list[str]:
+    """Names that import each other in a circle, or nothing."""
+    state: dict[str, int] = {}
+
+    def visit(name: str, way: list[str]) -> list[str]:
+        if state.get(name) == 1:
+            return way[way.index(name) :]
+        if state.get(name) == 2:
+            return []
+        state[name] = 1
+        for other in sorted(arrows.get(name, ())):
+            if found := visit(other, [*way, name]):
+                return found
+        state[name] = 2
+        return []
+
+    return next((found for name in sorted(arrows) if (found := visit(name, []))), [])
+
+
 @pytest.mark.parametrize("folder", sorted(ALLOWED))
 def test_imports_follow_the_architecture(folder: str) -> None:
     ours, heavy = ALLOWED[folder]
@@ -53,9 +98,30 @@ def test_imports_follow_the_architecture(folder: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_no_wing_stands_on_one_that_stands_on_it() -> None:
+    assert not circle_of({wing: ours - {"bundles", "samples"} for wing, (ours, _) in ALLOWED.items()})
+
+
+@pytest.mark.parametrize("folder", sorted(ALLOWED))
+def test_no_file_imports_in_a_circle(folder: str) -> None:
+    modules = {module_name(path): path for path in (ROOT / folder).rglob("*.py")}
+    arrows = {}
+    for name, path in modules.items():
+        found = imports_of(path)
+        known = {each if each in modules else each.rpartition(".")[0] for each in found}
+        arrows[name] = known & set(modules) - {name}
+    assert not circle_of(arrows)
+
+
 def test_every_folder_with_code_is_in_the_matrix() -> None:
     folders = {path.parent.name for path in ROOT.glob("*/__init__.py")}
     assert folders - {"bundles", "samples"} == set(ALLOWED)
+
+
+def test_rooms_can_be_read() -> None:
+    places = [path.parent for wing in (*ALLOWED, "tests") for path in (ROOT / wing).rglob("*.py")]
+    full = {place for place in places if sum(path.is_file() for path in place.iterdir()) > MAX_FILES}
+    assert {str(place.relative_to(ROOT)) for place in full} - LARGE == set()
 
 
 @pytest.mark.parametrize("module", ["reelkind.cli.main", "reelkind.client", "reelkind.serving", "reelkind.core.bundle"])

@@ -16,7 +16,7 @@ from tritonclient.grpc import service_pb2_grpc
 from videos import bars, read_index, read_indices, write_video
 
 from reelkind.client import Client
-from reelkind.core.video import read_clip
+from reelkind.video.clip import read_clip
 
 SHAPE = (1, 16, 224, 224, 3)
 SAMPLES = sorted((ROOT / "samples").glob("*.mp4"))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MAY_IMPORT = {"export/onnx_runtime.py", "serving/runtimes.py"}  # both forbid it first
+MAY_IMPORT = {"export/pipelines/onnx_runtime.py", "serving/runner/executors.py"}  # both forbid it first
 
 # The kernel counts what finds no way out, name servers' addresses among it; ``ip`` sets loopback up for the server.
 ALONE = ["unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
@@ -87,4 +87,4 @@ def test_onnx_runtime_is_imported_where_it_is_silenced_only():
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             modules += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
             wrong += [f"{name} imports {module}" for module in modules if module.split(".")[0] == "onnxruntime"]
-    assert not wrong, "\n".join([*wrong, "take it from reelkind.export.onnx_runtime"])
+    assert not wrong, "\n".join([*wrong, "take it from reelkind.export.pipelines.onnx_runtime"])

@@ -9,15 +9,15 @@ from typing import Any
 
 from reelkind.core import bundle as bundles
 from reelkind.core.bundle import HEAD_WEIGHTS_NAME, BackboneInfo, Bundle
-from reelkind.core.taxonomy import CLASSES
+from reelkind.core.taxonomy.classes import CLASSES
+from reelkind.datasets.grouping import work_groups
+from reelkind.datasets.sample import Sample
+from reelkind.evaluation.card import CARD_NAME, card
+from reelkind.models.head import Backbone, TemporalHead
+from reelkind.models.storage import stored_state, write_backbone, write_state
 
 from .config import Config
-from .datasets.sample import Sample
-from .evaluation.card import CARD_NAME, card
-from .grouping import work_groups
-from .models import Backbone, TemporalHead
 from .provenance import resolved_config
-from .storage import stored_state, write_backbone, write_state
 
 
 def write_bundle(

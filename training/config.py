@@ -25,7 +25,7 @@ class DataConfig:
     sources: tuple[str, ...] = ("clips", "clips_more", "recorded", "stills")
     """Folders under the data folder, each with a ``manifest.csv``."""
     readings: str = ""
-    """File in the data folder with a second reading of the samples (``training.datasets.readings``); empty for none."""
+    """File in the data folder with a second reading of the samples (``datasets.readings``); empty for none."""
     optional: bool = False
     """Whether a missing folder is passed over instead of refused."""
     stills_per_subcategory: int = -1

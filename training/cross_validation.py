@@ -10,18 +10,25 @@ import numpy as np
 import torch
 
 from reelkind.core.errors import DataError
-from reelkind.core.taxonomy import NUM_CLASSES, NUM_SUBCATEGORIES
+from reelkind.core.taxonomy.classes import NUM_CLASSES, NUM_SUBCATEGORIES
+from reelkind.datasets.grouping import group_folds, origin_groups
+from reelkind.datasets.sample import Sample
+from reelkind.evaluation.measures.metrics import (
+    balanced_nll,
+    bootstrap_intervals,
+    calibration_error,
+    fit_temperature,
+    score,
+    softmax,
+)
+from reelkind.evaluation.measures.predictions import Predictions
+from reelkind.evaluation.measures.subcategories import SubcategoryAnswers
+from reelkind.models.folding import Tail
+from reelkind.models.head import TemporalHead
 
-from .collapse import note_collapse
-from .datasets.sample import Sample
-from .evaluation.metrics import balanced_nll, bootstrap_intervals, calibration_error, fit_temperature, score, softmax
-from .evaluation.predictions import Predictions
-from .folding import Tail
-from .grouping import group_folds, origin_groups
-from .models import TemporalHead
+from .optimisation.collapse import note_collapse
+from .optimisation.tracking import MetricsLog
 from .stages import Trainer
-from .subcategory_metrics import SubcategoryAnswers
-from .tracking import MetricsLog
 
 
 @dataclass(frozen=True)

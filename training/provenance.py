@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 
-from . import distributed
+from reelkind.datasets.sample import Sample
+
 from .config import Config
-from .datasets.sample import Sample
+from .optimisation import distributed
 
 LIBRARIES = ("reelkind", "torch", "torchvision", "numpy", "av", "pillow")
 UNKNOWN = "unknown"

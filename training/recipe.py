@@ -17,35 +17,36 @@ from tqdm import tqdm
 from reelkind.core import bundle as bundles
 from reelkind.core.bundle import HELD_OUT_NAME, Bundle
 from reelkind.core.errors import ConfigError, DataError
-from reelkind.core.video import read_clip
+from reelkind.datasets.grouping import origin_groups
+from reelkind.datasets.sample import Sample
+from reelkind.datasets.samples import read_samples, split_samples
+from reelkind.datasets.seen import write_seen
+from reelkind.evaluation.measures import predictions
+from reelkind.evaluation.measures.metrics import bootstrap_intervals, calibration_error, score, softmax
+from reelkind.evaluation.measures.predictions import Predictions
+from reelkind.evaluation.measures.subcategories import SubcategoryAnswers, measure_all, require_subcategories
+from reelkind.evaluation.summary import headline
+from reelkind.models import quantising
+from reelkind.models.backbones import HUB, WHEEL, build_backbone
+from reelkind.models.folding import Stem, Tail
+from reelkind.models.head import Backbone, TemporalHead
+from reelkind.models.storage import round_as_stored
+from reelkind.video.clip import read_clip
 
-from . import distributed, quantising
-from .backbones import HUB, WHEEL, build_backbone
 from .bundling import write_bundle
-from .collapse import final_collapses, note_collapse
 from .config import BackboneConfig, Config, DataConfig
 from .cross_validation import cross_validate, predictions_of
-from .data import read_samples, split_samples
-from .datasets.sample import Sample
-from .devices import resolve_device
-from .distilling import refuse_other_frames
-from .evaluation import predictions
-from .evaluation.metrics import bootstrap_intervals, calibration_error, score, softmax
-from .evaluation.predictions import Predictions
-from .evaluation.summary import headline
-from .features import Activations, ActivationStore
-from .folding import Stem, Tail
-from .frames import CLEAN
-from .grouping import origin_groups
-from .models import Backbone, TemporalHead
+from .inputs.features import Activations, ActivationStore
+from .inputs.frames import CLEAN
+from .inputs.sampling import with_few_stills
+from .optimisation import distributed
+from .optimisation.collapse import final_collapses, note_collapse
+from .optimisation.devices import resolve_device
+from .optimisation.distilling import refuse_other_frames
+from .optimisation.tracking import MetricsLog
 from .provenance import describe_run
-from .sampling import with_few_stills
-from .seen import write_seen
 from .stage_store import StageStore
 from .stages import Trainer, TrainingSet
-from .storage import round_as_stored
-from .subcategory_metrics import SubcategoryAnswers, measure_all, require_subcategories
-from .tracking import MetricsLog
 
 logger = logging.getLogger(__name__)
 

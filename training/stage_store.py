@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import distributed
-from .checkpointing import Checkpoint, load_if_whole, save_atomically
-from .tracking import MetricsLog
+from .optimisation import distributed
+from .optimisation.checkpointing import Checkpoint, load_if_whole, save_atomically
+from .optimisation.tracking import MetricsLog
 
 logger = logging.getLogger(__name__)
 

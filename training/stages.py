@@ -13,18 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from . import distributed
+from reelkind.datasets.sample import Sample, subcategory_labels
+from reelkind.models.folding import Tail
+from reelkind.models.head import HeadConfig, TemporalHead
+
 from .config import Config
-from .datasets.sample import Sample, subcategory_labels
-from .distilling import Lessons
-from .features import Activations, extract
-from .folding import Tail
-from .loop import finetune, train_head
-from .models import HeadConfig, TemporalHead
-from .optimisation import average_weights
-from .sampling import sampling_weights
+from .inputs.features import Activations, extract
+from .inputs.sampling import sampling_weights
+from .optimisation import distributed
+from .optimisation.distilling import Lessons
+from .optimisation.loop import finetune, train_head
+from .optimisation.optimise import average_weights
+from .optimisation.tracking import MetricsLog
 from .stage_store import StageStore
-from .tracking import MetricsLog
 
 VERSION = 1  # part of every key: raise it whenever the same configuration and data give other weights
 

@@ -24,14 +24,14 @@ from reelkind.core import bundle as bundles_on_disk
 from reelkind.core import cuda, specs
 from reelkind.core.bundle import Bundle
 from reelkind.core.specs import Range
-from reelkind.export.arithmetic import operations
-from reelkind.export.clips import synthetic_clips
-from reelkind.export.engines import build_engines, plan_engines
 from reelkind.export.errors import ExportError
-from reelkind.export.half_check import any_input
 from reelkind.export.onnx_files import export_bundle, export_half
+from reelkind.export.parity.half_check import any_input
+from reelkind.export.pipelines.arithmetic import operations
+from reelkind.export.pipelines.clips import synthetic_clips
+from reelkind.export.tensorrt.engines import build_engines, plan_engines
 from reelkind.export.untrained import write_untrained_bundle
-from reelkind.serving.tensorrt_runtime import Engine
+from reelkind.serving.runner.tensorrt_runtime import Engine
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,7 +6,7 @@ import pytest
 from videos import read_indices, write_video
 
 from reelkind.benchmarks.made_video import FPS, make
-from reelkind.core.video import read_stream
+from reelkind.video.clip import read_stream
 
 
 def test_clips_are_repeated_until_their_time_is_filled(tmp_path: Path) -> None:

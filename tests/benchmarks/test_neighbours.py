@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from reelkind.benchmarks.neighbours import measure, nearest
-from reelkind.training.datasets.sample import Sample
+from reelkind.datasets.sample import Sample
 
 
 def test_nearest_takes_off_the_mean_and_keeps_to_what_is_allowed() -> None:

@@ -21,12 +21,13 @@ from standin import EMBEDDING_DIM, StandinServer, expected_probabilities
 from videos import bars, write_video
 
 from reelkind import bundles
-from reelkind.cli import _connecting, classify
+from reelkind.cli import classify
 from reelkind.cli.main import EXIT_BROKEN_PIPE
+from reelkind.cli.options import connecting as _connecting
 from reelkind.client import Client, InlineDecoder, InvalidOption, TlsFailed
 from reelkind.core.errors import ReelkindError
-from reelkind.core.taxonomy import CLASSES
-from reelkind.core.video import read_clip
+from reelkind.core.taxonomy.classes import CLASSES
+from reelkind.video.clip import read_clip
 
 CLIP, LITE, LITE2 = (str(Path(bundles.__file__).with_name(name)) for name in ("clip", "lite", "lite2"))
 
@@ -349,8 +350,10 @@ def test_wrong_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFix
 
 
 def test_help_names_the_defaults_of_the_client() -> None:
-    from reelkind.client import DEFAULT_URL, _session, decoding
+    from reelkind.client import DEFAULT_URL
+    from reelkind.client import session as _session
     from reelkind.core.specs import TTA
+    from reelkind.video import decoding
 
     parser = argparse.ArgumentParser()
     subparsers = parser.add_subparsers()
@@ -473,7 +476,7 @@ def test_a_terminal_gets_a_bar_that_leaves_nothing_behind(
 ) -> None:
     shown = Terminal()
     monkeypatch.setattr(sys, "stderr", shown)
-    monkeypatch.setattr("reelkind.cli._printing.BAR_DELAY_S", 0)
+    monkeypatch.setattr("reelkind.cli.output.printing.BAR_DELAY_S", 0)
     assert run("--url", standin.url, "--jsonl", *options, *[clip_path] * 5) == 0
     assert len(capsys.readouterr().out.splitlines()) == 5
     assert ("5/5" in shown.getvalue() or "4/5" in shown.getvalue()) == (not options)

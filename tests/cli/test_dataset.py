@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 from videos import write_video
 
-from reelkind.cli import dataset
+from reelkind.cli.dataset import command as dataset
 from reelkind.core.errors import ReelkindError
-from reelkind.core.taxonomy import CLASSES
-from reelkind.training.data import read_samples, split_samples
+from reelkind.core.taxonomy.classes import CLASSES
+from reelkind.datasets.samples import read_samples, split_samples
 
 WORKS = 4
 

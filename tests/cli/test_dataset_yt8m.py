@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from training.yt8m.lookup_server import LookupServer, lookup_server, youtube_id
-from training.yt8m.made_records import made_shard
-from training.yt8m.standin_yt_dlp import StandinYtDlp
+from datasets.yt8m.lookup_server import LookupServer, lookup_server, youtube_id
+from datasets.yt8m.made_records import made_shard
+from datasets.yt8m.standin_yt_dlp import StandinYtDlp
 from videos import write_video
 
 from reelkind.cli.main import build_parser, main
 from reelkind.core.errors import ConfigError
-from reelkind.training.data import read_samples
-from reelkind.training.yt8m.records import write_frame_records
+from reelkind.datasets.samples import read_samples
+from reelkind.datasets.yt8m.records import write_frame_records
 
 NUM = 46
 MISSING = "YouTube-8M's records need google_crc32c: pip install 'reelkind[yt8m]'"
@@ -168,7 +168,7 @@ def test_the_page_shows_every_step() -> None:
 def test_training_on_features_prints_its_figures_and_replaces_nothing_unasked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from reelkind.cli import _yt8m_training
+    from reelkind.cli import train_on_features as _yt8m_training
 
     write_frame_records(tmp_path / "train00.tfrecord", made_shard(0, 4))
     settings = ["num_frames=2", "num_threads=1", "num_bootstraps=10", "data.val_share=0.3"]

@@ -19,20 +19,20 @@ from reelkind.core import bundle as bundles
 from reelkind.core.abstaining import threshold
 from reelkind.core.bundle import HELD_OUT_NAME, Bundle
 from reelkind.core.errors import ReelkindError
-from reelkind.core.taxonomy import CLASSES
-from reelkind.core.video import read_clip
+from reelkind.core.taxonomy.classes import CLASSES
+from reelkind.video.clip import read_clip
 
 pytest.importorskip("onnxruntime", reason="the graphs are executed by ONNX Runtime")
 pytest.importorskip("sklearn", reason="part of the extra train")
 pytest.importorskip("torch", reason="part of the extra train")
 
+from reelkind.datasets.samples import read_samples
+from reelkind.datasets.seen import write_seen
+from reelkind.evaluation.measures import predictions
+from reelkind.evaluation.measures.predictions import Predictions
 from reelkind.export.onnx_files import export_average
-from reelkind.export.reference import OnnxPipeline
+from reelkind.export.pipelines.reference import OnnxPipeline
 from reelkind.export.untrained import write_untrained_bundle
-from reelkind.training.data import read_samples
-from reelkind.training.evaluation import predictions
-from reelkind.training.evaluation.predictions import Predictions
-from reelkind.training.seen import write_seen
 
 Row = tuple[str, str, str, str]  # path, class, work, split
 VAL: list[Row] = [

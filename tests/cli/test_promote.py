@@ -27,11 +27,11 @@ from reelkind.cli.main import main
 from reelkind.core import bundle as bundles
 from reelkind.core.bundle import Bundle
 from reelkind.deployment.embedded import temporary_repository
-from reelkind.serving import processes
+from reelkind.deployment.versions import VersionedRepository
 from reelkind.serving.control import Control
+from reelkind.serving.process import processes
 from reelkind.serving.server import TritonServer
 from reelkind.serving.state import announced, find_running
-from reelkind.serving.versions import VersionedRepository
 from tests.serving.new_version import write_new_version
 
 pytestmark = pytest.mark.triton
@@ -47,7 +47,7 @@ class Hold(logging.Handler):
             print("held up", flush=True)
             time.sleep(3600)
 
-log = logging.getLogger("reelkind.serving.promotion")
+log = logging.getLogger("reelkind.deployment.promote")
 log.addHandler(Hold())
 log.setLevel(logging.INFO)
 sys.exit(main(sys.argv[1:]))
@@ -160,7 +160,7 @@ def asked_all_the_while(server: TritonServer) -> Iterator[dict[str, Answers]]:
     threads = [threading.Thread(target=keep_asking, args=[name]) for name in answers]
     for thread in threads:
         thread.start()
-    stages, log = AskedInEveryStage(answers), logging.getLogger("reelkind.serving.promotion")
+    stages, log = AskedInEveryStage(answers), logging.getLogger("reelkind.deployment.promote")
     level = log.level
     try:
         for each in answers.values():
@@ -300,7 +300,7 @@ def test_server_that_dies_before_it_is_told_is_not_said_to_answer(server, hot, c
             if record.getMessage().startswith("switching"):
                 kill_tritonserver(server)
 
-    before, log, death = answer(server), logging.getLogger("reelkind.serving.promotion"), Death()
+    before, log, death = answer(server), logging.getLogger("reelkind.deployment.promote"), Death()
     log.addHandler(death)
     log.setLevel(logging.INFO)
     try:

@@ -15,8 +15,8 @@ from reelkind.cli.main import main
 from reelkind.client import Client
 from reelkind.client import Tls as ClientTls
 from reelkind.deployment.embedded import temporary_repository
-from reelkind.serving import processes
 from reelkind.serving.options import ServerOptions
+from reelkind.serving.process import processes
 from reelkind.serving.server import TritonServer
 from reelkind.serving.state import announced
 from reelkind.serving.tls import Tls

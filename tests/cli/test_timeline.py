@@ -14,13 +14,14 @@ import pytest
 from standin import StandinServer
 from videos import write_video
 
-from reelkind.cli import _arguments, _connecting
 from reelkind.cli.main import main
+from reelkind.cli.options import arguments as _arguments
+from reelkind.cli.options import connecting as _connecting
 from reelkind.client import InlineDecoder
-from reelkind.core import features_files as files
-from reelkind.core import segments
-from reelkind.core.timeline import RATE, WINDOW_S
-from reelkind.core.video import MAX_RATE, MIN_RATE
+from reelkind.core.files import features_files as files
+from reelkind.core.timing import segments
+from reelkind.core.timing.timeline import RATE, WINDOW_S
+from reelkind.video.clip import MAX_RATE, MIN_RATE
 
 COLOURS = {"animation": (255, 0, 0), "gaming": (0, 255, 0), "natural": (0, 0, 255)}
 FPS = 5

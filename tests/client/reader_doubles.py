@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reelkind.core.video import Chunk, read_stream
+from reelkind.video.clip import Chunk, read_stream
 
 
 def hang(path, **_):

@@ -14,8 +14,8 @@ from videos import write_video
 
 from reelkind.client import Client, FeatureCache, InlineDecoder, InvalidOption, Prediction
 from reelkind.core import features
-from reelkind.core import features_files as files
 from reelkind.core.features import CLIP, Features, Recipe, Source
+from reelkind.core.files import features_files as files
 
 RECIPE = Recipe(CLIP, ("lite",), ("1" * 64,), ("identity",), 4, 224)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from client.test_tls import Certificates, certificates, served
+from client.transport.test_tls import Certificates, certificates, served
 from reelkind import client
 from reelkind.cli.main import build_parser
 from reelkind.core import specs

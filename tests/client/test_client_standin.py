@@ -28,9 +28,9 @@ from reelkind.client import (
     ServerUnavailable,
     VideoError,
 )
-from reelkind.client._transport import finish
-from reelkind.core.taxonomy import CLASSES
-from reelkind.core.video import read_clip
+from reelkind.client.transport.transport import finish
+from reelkind.core.taxonomy.classes import CLASSES
+from reelkind.video.clip import read_clip
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (3, 5, 8, 8, 3), np.uint8)
 BUSY = (grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")
@@ -134,10 +134,10 @@ def test_a_server_that_comes_back_is_found_again(standin: StandinServer) -> None
 def test_a_server_that_is_away_while_the_handshake_grows_old_is_waited_for(
     standin: StandinServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reelkind.client._connection.INFO_AGE_S", 0)
+    monkeypatch.setattr("reelkind.client.connection.INFO_AGE_S", 0)
     with Client(standin.url) as client:
         client.classify_frames(FRAMES)
-        monkeypatch.setattr("reelkind.client._connection.PROBE_TIMEOUT_S", 0.3)
+        monkeypatch.setattr("reelkind.client.connection.PROBE_TIMEOUT_S", 0.3)
         standin.stop()
         restart = threading.Timer(0.8, standin.start, [int(standin.url.rpartition(":")[2])])
         restart.start()
@@ -148,13 +148,13 @@ def test_a_server_that_is_away_while_the_handshake_grows_old_is_waited_for(
 def record_pauses(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Seconds that the client means to sleep, from now on, before it tries again."""
     pauses: list[float] = []
-    sleep = client._session.transport.sleep
+    sleep = client.session.transport.sleep
 
     async def recorded(duration_s: float) -> None:
         pauses.append(duration_s)
         await sleep(duration_s)
 
-    monkeypatch.setattr(client._session.transport, "sleep", recorded)
+    monkeypatch.setattr(client.session.transport, "sleep", recorded)
     return pauses
 
 
@@ -187,7 +187,7 @@ def test_an_address_where_nothing_ever_answered_fails_at_once(
 def test_silence_is_a_timeout(standin: StandinServer) -> None:
     with Client(standin.url) as client:
         client.server_info()
-        client._session._timeout_s = 0.3
+        client.session._timeout_s = 0.3
         standin.hold.clear()
         started = time.monotonic()
         with pytest.raises(RequestTimeout, match="raise the timeout"):
@@ -335,7 +335,7 @@ def test_other_weights_are_noticed_while_the_client_lives(
         before = client.server_info()
         standin.parameters["weights"] = "1" * 64
         assert client.server_info() is before, "asked once, not with every request"
-        monkeypatch.setattr("reelkind.client._connection.INFO_AGE_S", 0)
+        monkeypatch.setattr("reelkind.client.connection.INFO_AGE_S", 0)
         assert client.server_info().model.weights == ("1" * 64,)
 
 
@@ -350,7 +350,7 @@ def test_an_answer_of_another_version_is_labelled_with_its_weights(standin: Stan
 
 def test_features_and_answers_from_them_go_through_the_same_requests(standin: StandinServer) -> None:
     with Client(standin.url) as client:
-        session = client._session
+        session = client.session
         features = finish(session.request("features_lite", {"frames": FRAMES}))
         answers = finish(session.predict("classify_features_lite", features, times_ms=[0, 1, 2, 3, 4]))
         with pytest.raises(RequestTooLarge, match="9 videos"):

@@ -22,10 +22,10 @@ from reelkind.client import (
     ProcessDecoder,
     RequestTimeout,
 )
-from reelkind.client._transport import finish
+from reelkind.client.transport.transport import finish
 from reelkind.core.specs import classify_name
-from reelkind.core.taxonomy import CLASSES
-from reelkind.core.video import read_clip
+from reelkind.core.taxonomy.classes import CLASSES
+from reelkind.video.clip import read_clip
 
 if TYPE_CHECKING:
     from reelkind.core.bundle import Bundle
@@ -146,10 +146,10 @@ def test_errors_are_recognised_in_tritons_own_words(
         with Client(url) as client, pytest.raises(ModelUnavailable, match="has no model 'classify_nope'"):
             client.server_info(member="nope")
         with Client(url) as client, pytest.raises(ContractMismatch, match="is no ensemble of reelkind"):
-            finish(client._session.info(f"head_{served_bundle.name}"))
+            finish(client.session.info(f"head_{served_bundle.name}"))
     with Client(triton_server.url, timeout_s=120) as client:
         client.server_info()
-        client._session._timeout_s = 0.001
+        client.session._timeout_s = 0.001
         with pytest.raises(RequestTimeout):
             client.classify_frames(frames)
 

@@ -14,7 +14,7 @@ import pytest
 from videos import write_video
 
 from reelkind.client import AsyncClient, Client, Failure, FeatureCache, FeaturesError, Prediction, VideoError
-from reelkind.core import features_files as files
+from reelkind.core.files import features_files as files
 from reelkind.core.specs import TTA
 
 if TYPE_CHECKING:

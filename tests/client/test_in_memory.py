@@ -14,7 +14,7 @@ from standin import StandinServer
 from videos import write_video
 
 from reelkind.client import Client, FeatureCache, VideoError
-from reelkind.client._in_memory import as_file
+from reelkind.client.in_memory import as_file
 
 
 @pytest.fixture

@@ -9,7 +9,9 @@ import pytest
 from standin import StandinServer
 from videos import write_video
 
-from reelkind.client import Client, FeatureCache, VideoError, _cache, _known_files
+from reelkind.client import Client, FeatureCache, VideoError
+from reelkind.client import cache as _cache
+from reelkind.client import known_files as _known_files
 from reelkind.core.features import Source
 
 

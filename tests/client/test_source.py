@@ -12,11 +12,11 @@ import pytest
 from standin import StandinServer
 from videos import write_video
 
-from reelkind.cli import _connecting
 from reelkind.cli.main import main
+from reelkind.cli.options import connecting as _connecting
 from reelkind.client import AsyncClient, Client, InlineDecoder, VideoError
-from reelkind.client.decoding import Decoded
-from reelkind.core.video import Chunk
+from reelkind.video.clip import Chunk
+from reelkind.video.decoding import Decoded
 
 
 class Rewriting(InlineDecoder):

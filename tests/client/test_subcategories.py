@@ -14,9 +14,9 @@ from standin import StandinServer, expected_probabilities, expected_subcategorie
 from videos import write_video
 
 from reelkind.client import AsyncClient, Client, ContractMismatch, FeatureCache, Prediction, ServerFailed
-from reelkind.client._subcategories import StretchMeans
-from reelkind.core import features_files
-from reelkind.core.taxonomy import places_of_classes, subcategory_names
+from reelkind.client.answers.subcategories import StretchMeans
+from reelkind.core.files import features_files
+from reelkind.core.taxonomy.classes import places_of_classes, subcategory_names
 
 LEARNT = ("moba", "strategy_rts", "pets", "cg3d_feature", "anime_mecha", "slideshow_photo_montage")
 RED, GREEN, BLUE = ((255, 0, 0), (0, 255, 0), (0, 0, 255))  # animation, gaming, natural

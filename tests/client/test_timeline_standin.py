@@ -28,8 +28,8 @@ from reelkind.client import (
     VideoError,
     Window,
 )
-from reelkind.core import features_files as files
-from reelkind.core.video import Chunk
+from reelkind.core.files import features_files as files
+from reelkind.video.clip import Chunk
 
 COLOURS = {"animation": (255, 0, 0), "gaming": (0, 255, 0), "natural": (0, 0, 255), "tie": (0, 0, 0)}
 FPS = 5
@@ -194,7 +194,7 @@ def test_a_decoder_that_dies_on_the_way_leaves_a_partial_timeline(
     standin: StandinServer, four_parts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from client import reader_doubles
-    from reelkind.client import decoding
+    from reelkind.video import decoding
 
     monkeypatch.setattr(decoding, "read_stream", reader_doubles.crash_in_a_stream)
     with ProcessDecoder(1) as decoder, Client(standin.url, decoder=decoder) as client:
@@ -364,7 +364,8 @@ def test_features_of_a_file_that_is_cut_off_are_not_made(client: Client, tmp_pat
 def test_weights_that_change_in_the_midst_are_noticed(
     client: Client, standin: StandinServer, four_parts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from reelkind.client import ContractMismatch, _connection
+    from reelkind.client import ContractMismatch
+    from reelkind.client import connection as _connection
 
     monkeypatch.setattr(_connection, "INFO_AGE_S", 0)
     events = client.stream_timeline(four_parts, **HOW)

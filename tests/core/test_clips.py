@@ -1,11 +1,11 @@
-"""core.clips against brute force: every tick asked which segment it belongs to."""
+"""core.timing.clips against brute force: every tick asked which segment it belongs to."""
 
 import random
 from fractions import Fraction
 
 import pytest
 
-from reelkind.core.clips import Instants, segment_jitter, segment_middles
+from reelkind.core.timing.clips import Instants, segment_jitter, segment_middles
 
 LENGTHS = [1, 2, 3, 7, 15, 16, 17, 31, 100, 997, 90_000 * 60]
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from reelkind.core import features_files as files
-from reelkind.core import whole_files
 from reelkind.core.features import CLIP, STREAM, Features, FeaturesError, Recipe, Source
+from reelkind.core.files import features_files as files
+from reelkind.core.files import whole_files
 
 RECIPE = Recipe(CLIP, ("lite", "lite2"), ("1" * 64, "2" * 64), ("identity", "flip"), 4, 224)
 

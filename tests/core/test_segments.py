@@ -1,4 +1,4 @@
-"""core.segments against brute force: all sequences of labels there are."""
+"""core.timing.segments against brute force: all sequences of labels there are."""
 
 import itertools
 from itertools import pairwise
@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from reelkind.core.segments import LEAST_SCORE, LikeliestSequence, Segmenter, Span, half, stride
+from reelkind.core.timing.segments import LEAST_SCORE, LikeliestSequence, Segmenter, Span, half, stride
 
 SURE = {"a": (0.9, 0.06, 0.04), "b": (0.06, 0.9, 0.04), "c": (0.04, 0.06, 0.9), "?": (0.36, 0.33, 0.31)}
 """Scores of a cell; the letters are the classes."""

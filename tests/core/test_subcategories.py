@@ -1,11 +1,11 @@
-"""core.subcategories, and their names in core.taxonomy: what agrees with the classes, and what may be named."""
+"""Subcategories and their names: what agrees with the classes, and what may be named."""
 
 import numpy as np
 import pytest
 
-from reelkind.core import taxonomy
-from reelkind.core.subcategories import distribution, likeliest
-from reelkind.core.taxonomy import CLASSES, check_learnt, learnt_by_all, places_of_classes, subcategory_names
+from reelkind.core.taxonomy import classes as taxonomy
+from reelkind.core.taxonomy.classes import CLASSES, check_learnt, learnt_by_all, places_of_classes, subcategory_names
+from reelkind.core.taxonomy.subcategories import distribution, likeliest
 
 RNG = np.random.default_rng(0)
 LEARNT = ("cg3d_feature", "anime_mecha", "moba", "fps_scifi", "pets")  # nothing of flat

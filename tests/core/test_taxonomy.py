@@ -1,10 +1,10 @@
-"""core.taxonomy against its own table and the published counts."""
+"""core.taxonomy.classes against its own table and the published counts."""
 
 from collections import Counter
 
 import pytest
 
-from reelkind.core.taxonomy import CLASSES, DESCRIPTIONS, NUM_CLASSES, class_index, subcategories
+from reelkind.core.taxonomy.classes import CLASSES, DESCRIPTIONS, NUM_CLASSES, class_index, subcategories
 
 
 def test_there_are_four_classes_in_the_order_of_the_logits() -> None:

@@ -1,14 +1,14 @@
-"""Windows of core.timeline against brute force, every frame asked which windows see it; the vote."""
+"""Windows of core.timing.timeline against brute force, every frame asked which windows see it; the vote."""
 
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from reelkind.core.clips import segment_middles
-from reelkind.core.segments import stride
 from reelkind.core.specs import MAX_FRAMES
-from reelkind.core.timeline import LEAST_FRAMES, RATE, WINDOW_S, FilledWindow, Windows, vote, window_frames
+from reelkind.core.timing.clips import segment_middles
+from reelkind.core.timing.segments import stride
+from reelkind.core.timing.timeline import LEAST_FRAMES, RATE, WINDOW_S, FilledWindow, Windows, vote, window_frames
 
 
 def numbered(first: int, num_frames: int) -> dict[str, np.ndarray]:

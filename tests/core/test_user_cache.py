@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reelkind.core.user_cache import NoHomeError, user_cache
+from reelkind.core.files.user_cache import NoHomeError, user_cache
 
 HOMELESS = """
 import os, sys

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from reelkind.core.whole_files import write_whole
+from reelkind.core.files.whole_files import write_whole
 
 
 def test_a_file_takes_the_place_of_another_and_nothing_else_is_left(tmp_path: Path) -> None:

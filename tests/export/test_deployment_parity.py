@@ -13,15 +13,15 @@ from reelkind.client import Client, Prediction
 from reelkind.core import specs
 from reelkind.core.bundle import Bundle
 from reelkind.core.specs import FP32_TOLERANCE, MAX_BATCH
-from reelkind.core.taxonomy import places_of_classes, subcategory_names
-from reelkind.export.clips import synthetic_clips
-from reelkind.export.deployment_parity import EnsembleReport, compare, table
+from reelkind.core.taxonomy.classes import places_of_classes, subcategory_names
 from reelkind.export.errors import ParityError
 from reelkind.export.onnx_files import export_average, export_bundle
-from reelkind.export.steps import Tensors
-from reelkind.export.triton_rung import TritonModels
+from reelkind.export.parity.deployment_parity import EnsembleReport, compare, table
+from reelkind.export.parity.triton_rung import TritonModels
+from reelkind.export.pipelines.clips import synthetic_clips
+from reelkind.export.pipelines.steps import Tensors
 from reelkind.export.untrained import write_untrained_bundle
-from reelkind.serving.runtime import Runtime
+from reelkind.serving.install.runtime import Runtime
 from reelkind.serving.server import TritonServer
 
 pytestmark = pytest.mark.triton

@@ -11,15 +11,15 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from reelkind.cli import export as command
+from reelkind.cli.export import command as command
 from reelkind.core import bundle as bundles_on_disk
 from reelkind.core.bundle import Bundle
 from reelkind.core.specs import FP16_TOLERANCE
-from reelkind.export.clips import synthetic_clips
-from reelkind.export.divergence import locate, onnx_layers
 from reelkind.export.errors import ExportError
-from reelkind.export.intermediates import first_divergence
-from reelkind.export.reference import OnnxPipeline
+from reelkind.export.parity.divergence import locate, onnx_layers
+from reelkind.export.pipelines.clips import synthetic_clips
+from reelkind.export.pipelines.intermediates import first_divergence
+from reelkind.export.pipelines.reference import OnnxPipeline
 
 
 @pytest.fixture

@@ -16,11 +16,11 @@ from reelkind.core import bundle as bundles_on_disk
 from reelkind.core import cuda, specs
 from reelkind.core.bundle import Bundle
 from reelkind.deployment.embedded import temporary_repository
-from reelkind.export.engine_files import engine_path
-from reelkind.export.engines import build_engines, plan_engines
 from reelkind.export.errors import ExportError
-from reelkind.export.repository import standard_ensembles, write_repository
-from reelkind.serving.runtime import Runtime
+from reelkind.export.repository.engine_files import engine_path
+from reelkind.export.repository.repository import standard_ensembles, write_repository
+from reelkind.export.tensorrt.engines import build_engines, plan_engines
+from reelkind.serving.install.runtime import Runtime
 
 
 def has_driver() -> bool:
@@ -176,7 +176,7 @@ def test_models_that_are_no_networks_cannot_be_left_out(shipped: Bundle, tmp_pat
 
 def test_standin_build_tells_why_in_the_log(build, caplog: pytest.LogCaptureFixture) -> None:
     build()
-    with caplog.at_level(logging.INFO, "reelkind.export.engines"):
+    with caplog.at_level(logging.INFO, "reelkind.export.tensorrt.engines"):
         build(num_sms=7)
     assert "head_lite: num_sms was 14, is 7" in caplog.text
 

@@ -8,14 +8,14 @@ import onnx
 import pytest
 from onnx import helper
 
-from reelkind.cli import export as command
+from reelkind.cli.export import command as command
 from reelkind.core import specs
 from reelkind.core.bundle import Bundle
 from reelkind.core.tensors import TensorSpec
-from reelkind.export import networks
 from reelkind.export.errors import ExportError
-from reelkind.export.gate import judge
-from reelkind.export.half import to_half
+from reelkind.export.graphs.half import to_half
+from reelkind.export.tensorrt import networks
+from reelkind.export.tensorrt.gate import judge
 
 
 @pytest.fixture(scope="module")

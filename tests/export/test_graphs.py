@@ -9,10 +9,15 @@ from PIL import Image
 
 from reelkind.core.bundle import BackboneInfo, Bundle, HeadInfo
 from reelkind.core.specs import VIEWS, average_graph, preprocess_graph
-from reelkind.core.taxonomy import NUM_SUBCATEGORIES, subcategories
+from reelkind.core.taxonomy.classes import NUM_SUBCATEGORIES, subcategories
 from reelkind.export.errors import ExportError
-from reelkind.export.graphs import build_average, build_preprocess, build_temporal_attention, build_temporal_views
-from reelkind.export.reference import onnx_stage
+from reelkind.export.graphs.graphs import (
+    build_average,
+    build_preprocess,
+    build_temporal_attention,
+    build_temporal_views,
+)
+from reelkind.export.pipelines.reference import onnx_stage
 
 SIZE_PX = 48
 RNG = np.random.default_rng(0)
@@ -157,7 +162,7 @@ def finer(name: str, learnt: tuple[str, ...], temperature: float = 1.0) -> Bundl
 
 
 def expected_subcategories(member: Bundle, logits: np.ndarray, finer_logits: np.ndarray) -> np.ndarray:
-    """Row by row, without anything of core.subcategories: float64 [B, V, 46]."""
+    """Row by row, without anything of core.taxonomy.subcategories: float64 [B, V, 46]."""
     powers = np.exp(logits.astype(np.float64) / member.temperature)
     classes = powers / powers.sum(-1, keepdims=True)
     result = np.zeros(finer_logits.shape)

@@ -14,16 +14,16 @@ from reelkind.cli.main import main
 from reelkind.core import specs
 from reelkind.core.bundle import Bundle
 from reelkind.core.specs import FP16_TOLERANCE
-from reelkind.export.clips import synthetic_clips, video_clips
-from reelkind.export.constants import float_types, with_folded_norms, with_plain_weights
 from reelkind.export.errors import ExportError, ParityError
-from reelkind.export.half import HalfGraph, to_half
-from reelkind.export.half_check import search
-from reelkind.export.half_emulation import with_rounding
-from reelkind.export.intermediates import runner
-from reelkind.export.islands import FP32_ISLANDS
-from reelkind.export.parity import Rung, climb
-from reelkind.export.reference import OnnxPipeline
+from reelkind.export.graphs.constants import float_types, with_folded_norms, with_plain_weights
+from reelkind.export.graphs.fp32_ops import FP32_ISLANDS
+from reelkind.export.graphs.half import HalfGraph, to_half
+from reelkind.export.parity.half_check import search
+from reelkind.export.parity.half_emulation import with_rounding
+from reelkind.export.parity.ladder import Rung, climb
+from reelkind.export.pipelines.clips import synthetic_clips, video_clips
+from reelkind.export.pipelines.intermediates import runner
+from reelkind.export.pipelines.reference import OnnxPipeline
 
 HALF, SINGLE = TensorProto.FLOAT16, TensorProto.FLOAT
 

@@ -11,16 +11,16 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from reelkind.core.bundle import Bundle
+from reelkind.core.files.whole_files import place_copy
 from reelkind.core.specs import backbone_graph
-from reelkind.core.whole_files import place_copy
+from reelkind.deployment.files import version_files
 from reelkind.export.errors import ExportError
 from reelkind.export.onnx_files import export_bundle
-from reelkind.export.promotion_files import version_files
-from reelkind.export.reference import onnx_stage, onnx_stages
-from reelkind.export.repository import standard_ensembles, write_repository
+from reelkind.export.pipelines.reference import onnx_stage, onnx_stages
+from reelkind.export.repository.repository import standard_ensembles, write_repository
 from reelkind.export.untrained import write_untrained_bundle
-from reelkind.serving import runtimes
-from reelkind.training.clip_vit import TINY_NAME
+from reelkind.models.clip_vit import TINY_NAME
+from reelkind.serving.runner import executors as runtimes
 
 
 @pytest.fixture(scope="module")

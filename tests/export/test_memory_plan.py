@@ -13,9 +13,16 @@ from standin_tensorrt import StandinDevice, standin_tensorrt
 
 from reelkind.cli.main import main
 from reelkind.core.bundle import Bundle
-from reelkind.export.engines import build_engines, plan_engines
 from reelkind.export.errors import ExportError
-from reelkind.export.memory_plan import PROCESS_BYTES, SLICES, MemoryPlan, ModelMemory, _peak_bytes, plan_memory
+from reelkind.export.tensorrt.engines import build_engines, plan_engines
+from reelkind.export.tensorrt.memory_plan import (
+    PROCESS_BYTES,
+    SLICES,
+    MemoryPlan,
+    ModelMemory,
+    _peak_bytes,
+    plan_memory,
+)
 
 
 def test_a_plan_is_the_sum_of_its_parts() -> None:

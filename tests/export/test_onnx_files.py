@@ -12,17 +12,17 @@ from reelkind.cli.main import main
 from reelkind.core import bundle as bundles_on_disk
 from reelkind.core.bundle import BackboneInfo, Bundle, HeadInfo
 from reelkind.core.specs import head_graph
-from reelkind.export.canonical import IR_VERSION, OPSET, with_metadata
-from reelkind.export.checkpoint import load_modules
 from reelkind.export.errors import ExportError, ParityError
-from reelkind.export.half import to_half
-from reelkind.export.members import average_file
-from reelkind.export.modules import build_head_graph
-from reelkind.export.reference import onnx_stage
-from reelkind.export.torch_pipeline import torch_stage
+from reelkind.export.graphs.canonical import IR_VERSION, OPSET, with_metadata
+from reelkind.export.graphs.checkpoint import load_modules
+from reelkind.export.graphs.half import to_half
+from reelkind.export.graphs.modules import build_head_graph
+from reelkind.export.parity.verify import verify
+from reelkind.export.pipelines.reference import onnx_stage
+from reelkind.export.pipelines.torch_pipeline import torch_stage
+from reelkind.export.repository.members import average_file
 from reelkind.export.untrained import write_untrained_bundle
-from reelkind.export.verify import verify
-from reelkind.training.models import TemporalHead
+from reelkind.models.head import TemporalHead
 
 GRAPHS = ("preprocess.onnx", "preprocess_tta.onnx", "backbone.onnx", "head.onnx", "average.onnx")
 GRAPHS += ("temporal_views.onnx", "temporal_attention.onnx")
@@ -198,8 +198,8 @@ def test_rounding_of_the_reference_itself_is_not_a_mistake(
     head: tuple[Bundle, TemporalHead, onnx.ModelProto], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle, module, graph = head
-    monkeypatch.setattr("reelkind.export.verify.TOLERANCE", 0.0)
-    monkeypatch.setattr("reelkind.export.verify.ROUNDING_FACTOR", 100)  # its size differs from CPU to CPU
+    monkeypatch.setattr("reelkind.export.parity.verify.TOLERANCE", 0.0)
+    monkeypatch.setattr("reelkind.export.parity.verify.ROUNDING_FACTOR", 100)  # its size differs from CPU to CPU
     file, reference = graph.SerializeToString(), torch_stage(module, 2)
     with pytest.raises(ParityError, match=r"allowed is 0e\+00"):
         verify(head_graph(bundle), file, reference, 64)

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from videos import write_video
 
-from reelkind.cli import export as command
+from reelkind.cli.export import command as command
 from reelkind.core.bundle import Bundle
 from reelkind.core.specs import Tolerance
-from reelkind.export.clips import synthetic_clips, video_clips
 from reelkind.export.errors import ExportError, ParityError
-from reelkind.export.parity import Rung, climb, table
-from reelkind.export.reference import OnnxPipeline
-from reelkind.export.steps import Tensors
-from reelkind.export.torch_pipeline import TorchPipeline
-from reelkind.export.triton_rung import TritonPipeline
+from reelkind.export.parity.ladder import Rung, climb, table
+from reelkind.export.parity.triton_rung import TritonPipeline
+from reelkind.export.pipelines.clips import synthetic_clips, video_clips
+from reelkind.export.pipelines.reference import OnnxPipeline
+from reelkind.export.pipelines.steps import Tensors
+from reelkind.export.pipelines.torch_pipeline import TorchPipeline
 
 SIZE_PX = 224
 

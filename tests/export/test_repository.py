@@ -13,15 +13,15 @@ from reelkind.core import bundle as bundles_on_disk
 from reelkind.core import specs
 from reelkind.core.abstaining import with_joint
 from reelkind.core.bundle import Bundle
-from reelkind.core.taxonomy import CLASSES
+from reelkind.core.taxonomy.classes import CLASSES
 from reelkind.deployment.embedded import DEFAULT_BUNDLE
-from reelkind.export.canonical import with_metadata
 from reelkind.export.errors import ExportError
-from reelkind.export.execution import FLAVOURS
-from reelkind.export.graphs import build_preprocess
+from reelkind.export.graphs.canonical import with_metadata
+from reelkind.export.graphs.graphs import build_preprocess
 from reelkind.export.onnx_files import export_average
-from reelkind.export.origin import metadata_entries, origin
-from reelkind.export.repository import ensemble_config, standard_ensembles, write_repository
+from reelkind.export.repository.execution import FLAVOURS
+from reelkind.export.repository.graph_files import metadata_entries, origin
+from reelkind.export.repository.repository import ensemble_config, standard_ensembles, write_repository
 
 COMPOSING = ("preprocess", "preprocess_tta", "backbone_lite", "head_lite", "average_lite")
 COMPOSING += ("temporal_views", "temporal_attention")
@@ -199,7 +199,7 @@ def test_flavour_chooses_who_executes_and_nothing_else(repository: Path) -> None
     expected = {
         "tensorrt": ("", "tensorrt_plan", "onnxruntime", set()),
         "onnxruntime": ("onnxruntime", "", "onnxruntime", {"model.onnx"}),
-        "python": ("python", "", "python", {"model.onnx", "model.py", "runtimes.py", "numpy_guard.py"}),
+        "python": ("python", "", "python", {"model.onnx", "model.py", "executors.py", "numpy_guard.py"}),
     }
     assert (backbone.backend, backbone.platform, average.backend, present) == expected[repository.name]
     assert average.instance_group[0].kind == pb.ModelInstanceGroup.KIND_CPU
@@ -215,8 +215,8 @@ def test_python_flavour_tells_its_runner_what_to_run(tmp_path: Path, lite: Bundl
     assert backbone["num_threads"].string_value == "2"
     assert backbone["frames_per_run"].string_value == str(specs.CPU_FRAMES_PER_RUN)
     assert "frames_per_run" not in parameters  # the head's graph mixes frames
-    for name in ("model.py", "runtimes.py", "numpy_guard.py"):
-        source = root / "serving" / name.replace("model", "runner")
+    for name in ("model.py", "executors.py", "numpy_guard.py"):
+        source = root / "serving" / "runner" / name.replace("model", "runner")
         assert (tmp_path / "head_lite" / "1" / name).read_bytes() == source.read_bytes()
 
 
@@ -362,7 +362,8 @@ def test_unknown_flavours_and_members_are_refused(tmp_path: Path, lite: Bundle) 
 
 
 def test_writing_a_repository_needs_neither_torch_nor_onnx() -> None:
-    code = "import sys, reelkind.export.repository; print(*{'torch', 'onnx', 'onnxruntime'} & set(sys.modules))"
+    module = "reelkind.export.repository.repository"
+    code = f"import sys, {module}; print(*{{'torch', 'onnx', 'onnxruntime'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
 

@@ -13,20 +13,20 @@ from onnx import TensorProto
 from reelkind.core import bundle as bundles_on_disk
 from reelkind.core import specs
 from reelkind.core.bundle import Bundle, weights_hash
-from reelkind.export.canonical import read_model
-from reelkind.export.checkpoint import load_modules
-from reelkind.export.constants import with_plain_weights
 from reelkind.export.errors import ExportError, ParityError
-from reelkind.export.half import to_half
-from reelkind.export.half_check import search
+from reelkind.export.graphs.canonical import read_model
+from reelkind.export.graphs.checkpoint import load_modules
+from reelkind.export.graphs.constants import with_plain_weights
+from reelkind.export.graphs.half import to_half
 from reelkind.export.onnx_files import export_bundle, export_half
-from reelkind.export.origin import files_beside, find_graph_file
-from reelkind.export.reference import OnnxPipeline, onnx_stage
+from reelkind.export.parity.half_check import search
+from reelkind.export.pipelines.reference import OnnxPipeline, onnx_stage
+from reelkind.export.pipelines.torch_pipeline import torch_stage
+from reelkind.export.repository.graph_files import files_beside, find_graph_file
 from reelkind.export.stored_weights import pointing_at, stored_tensors, with_integer_products, with_integers
-from reelkind.export.torch_pipeline import torch_stage
 from reelkind.export.untrained import write_untrained_bundle
-from reelkind.training import storage
-from reelkind.training.clip_vit import TINY_NAME
+from reelkind.models import storage
+from reelkind.models.clip_vit import TINY_NAME
 
 NUM_LAYERS = 8  # linear ones of the tiny tower
 
@@ -184,7 +184,7 @@ def test_pointing_changes_no_value(tiny: Bundle, tmp_path: Path) -> None:
 
 def test_tensorrt_takes_a_transformer_in_both_precisions(tiny: Bundle) -> None:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed (make setup-gate)")
-    from reelkind.export.gate import judge_bundles
+    from reelkind.export.tensorrt.gate import judge_bundles
 
     verdicts = [verdict for verdict in judge_bundles([tiny]) if verdict.graph == "backbone_tiny"]
     assert [verdict.precision for verdict in verdicts] == ["fp32", "fp16"]

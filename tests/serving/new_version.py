@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reelkind.core import bundle as bundles
 from reelkind.core.bundle import HEAD_WEIGHTS_NAME, ONNX_FOLDER, Bundle
-from reelkind.export.members import average_file
+from reelkind.export.repository.members import average_file
 
 
 def write_new_version(bundle: Bundle, folder: Path, temperature: float) -> Bundle:

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from reelkind.serving import processes, supervisor
+from reelkind.serving import supervisor
+from reelkind.serving.process import processes
 from reelkind.serving.server import TritonServer
 
 from . import tiny_repository

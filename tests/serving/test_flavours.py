@@ -16,15 +16,15 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from reelkind.core.bundle import Bundle
-from reelkind.export.reference import OnnxPipeline
-from reelkind.export.repository import standard_ensembles, write_repository
+from reelkind.export.pipelines.reference import OnnxPipeline
+from reelkind.export.repository.repository import standard_ensembles, write_repository
 from reelkind.serving.control import Control
 from reelkind.serving.errors import ServingError
+from reelkind.serving.install.runtime import Runtime
 from reelkind.serving.models import read_config
-from reelkind.serving.runtime import Runtime
 from reelkind.serving.server import TritonServer
 
-from .tiny_repository import NUMPY_GUARD, RUNNER, RUNTIMES
+from .tiny_repository import EXECUTORS, NUMPY_GUARD, RUNNER
 
 pytestmark = pytest.mark.triton
 
@@ -45,7 +45,7 @@ class StandIns(Runtime):
         for name in ("onnxruntime", "tensorrt"):
             (folder / name).mkdir()
             shutil.copyfile(RUNNER, folder / name / "model.py")
-            for source in (RUNTIMES, NUMPY_GUARD):
+            for source in (EXECUTORS, NUMPY_GUARD):
                 shutil.copyfile(source, folder / name / source.name)
         return folder
 

@@ -13,7 +13,7 @@ from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import InferenceServerException
 
 from reelkind.client import ServerBusy
-from reelkind.client._errors import from_status
+from reelkind.client.transport.errors import from_status
 from reelkind.serving import supervisor
 from reelkind.serving.models import read_config
 from reelkind.serving.server import TritonServer

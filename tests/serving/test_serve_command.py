@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from reelkind.serving import processes
+from reelkind.serving.process import processes
 
 from . import tiny_repository
 from .tiny_repository import infer, random_frames

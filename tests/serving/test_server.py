@@ -16,10 +16,10 @@ import pytest
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
-from reelkind.serving import processes
 from reelkind.serving.control import Control
 from reelkind.serving.errors import ServingError
 from reelkind.serving.models import canary_feeds
+from reelkind.serving.process import processes
 from reelkind.serving.server import TritonServer
 
 from . import tiny_repository

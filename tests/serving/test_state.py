@@ -7,9 +7,10 @@ import os
 
 import pytest
 
-from reelkind.serving import processes, state
+from reelkind.serving import state
 from reelkind.serving.options import ServerOptions
 from reelkind.serving.ports import Addresses
+from reelkind.serving.process import processes
 from reelkind.serving.server import TritonServer
 from reelkind.serving.state import announced, find_running, remember_bundle
 from reelkind.serving.tls import Tls

@@ -10,11 +10,12 @@ from dataclasses import replace
 import pytest
 from tritonclient.grpc import model_config_pb2
 
-from reelkind.serving import processes, progress
+from reelkind.serving import progress
 from reelkind.serving import supervisor as module
 from reelkind.serving.control import BusyError, CanaryError, ModelMissingError, StubUnhealthyError
 from reelkind.serving.errors import ServingError
-from reelkind.serving.processes import Process, Stub
+from reelkind.serving.process import processes
+from reelkind.serving.process.processes import Process, Stub
 from reelkind.serving.supervisor import Supervisor
 
 SOMEBODY = processes.read(os.getpid())

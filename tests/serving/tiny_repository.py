@@ -18,8 +18,8 @@ from tritonclient.utils import np_to_triton_dtype
 
 import reelkind.serving
 
-RUNNER = Path(reelkind.serving.__file__).with_name("runner.py")
-RUNTIMES, NUMPY_GUARD = RUNNER.with_name("runtimes.py"), RUNNER.with_name("numpy_guard.py")
+RUNNER = Path(reelkind.serving.__file__).parent / "runner" / "runner.py"
+EXECUTORS, NUMPY_GUARD = RUNNER.with_name("executors.py"), RUNNER.with_name("numpy_guard.py")
 NUM_FRAMES, FRAME_SIZE_PX = 4, 32
 MAX_BATCH = 8
 
@@ -151,7 +151,7 @@ def _write_model(
     version.mkdir()
     onnx.save(graph, version / "model.onnx")
     shutil.copyfile(RUNNER, version / "model.py")
-    for source in (RUNTIMES, NUMPY_GUARD):
+    for source in (EXECUTORS, NUMPY_GUARD):
         shutil.copyfile(source, version / source.name)
 
 

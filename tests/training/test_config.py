@@ -4,7 +4,7 @@ import pytest
 
 from reelkind.core.errors import ConfigError
 from reelkind.training.config import Config, load_config, parse_config
-from reelkind.training.yt8m.track_config import config_kind
+from reelkind.training.features_only.track_config import config_kind
 
 CONFIGS = sorted((Path(__file__).parents[2] / "training" / "configs").glob("*.toml"))
 VIDEO_CONFIGS = [path for path in CONFIGS if not config_kind(path)]

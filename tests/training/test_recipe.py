@@ -12,13 +12,13 @@ import torch
 
 from reelkind.core import bundle as bundles
 from reelkind.core.errors import DataError, LeakError
-from reelkind.core.taxonomy import CLASSES, subcategories
-from reelkind.export.checkpoint import load_modules
+from reelkind.core.taxonomy.classes import CLASSES, subcategories
+from reelkind.datasets.samples import read_samples
+from reelkind.export.graphs.checkpoint import load_modules
+from reelkind.models.backbones import build_backbone, read_state_dict
+from reelkind.models.head import TemporalHead
 from reelkind.training import recipe
-from reelkind.training.backbones import build_backbone, read_state_dict
 from reelkind.training.config import Config, EvaluationConfig, parse_config
-from reelkind.training.data import read_samples
-from reelkind.training.models import TemporalHead
 from reelkind.training.provenance import data_hash
 
 from .tiny import SETTINGS, write_data
@@ -76,7 +76,7 @@ def test_a_second_run_reads_the_cache_and_agrees(
     trained: tuple[bundles.Bundle, Path], data: Path, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle, folder = trained
-    monkeypatch.setattr("reelkind.training.frames.augment_clip", None)  # nothing is left to be damaged
+    monkeypatch.setattr("reelkind.training.inputs.frames.augment_clip", None)  # nothing is left to be damaged
     monkeypatch.setattr("reelkind.training.stages.finetune", None)
     torch.manual_seed(0)
     again = recipe.run(config, data, folder / "again", folder / "cache")

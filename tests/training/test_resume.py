@@ -14,7 +14,7 @@ import torch
 
 from reelkind.cli.main import main
 from reelkind.core import bundle as bundles
-from reelkind.training.checkpointing import Checkpoint
+from reelkind.training.optimisation.checkpointing import Checkpoint
 
 from .tiny import SETTINGS, overrides, write_data
 

@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from torch import nn
 from videos import write_video
 
-from reelkind.core.taxonomy import CLASSES
+from reelkind.core.taxonomy.classes import CLASSES
+from reelkind.models.backbones import build_backbone
 from reelkind.training import recipe
-from reelkind.training.backbones import build_backbone
 from reelkind.training.config import parse_config
 
 WIDTH_PX, HEIGHT_PX = 96, 64

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from reelkind.core.taxonomy import CLASSES, subcategories
+from reelkind.core.taxonomy.classes import CLASSES, subcategories
 
 COLOURS = {"animation": (220, 40, 40), "gaming": (40, 200, 40), "natural": (40, 60, 220), "flat": (240, 240, 240)}
 SETTINGS = {

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from videos import write_video
 
-from reelkind.core import features_files
 from reelkind.core.features import CLIP, Features, Recipe, Source
+from reelkind.core.files import features_files
 from reelkind.web.safety.content import FEATURES_TYPE, NotAVideoError, media_type_of
 
 from .conftest import SAMPLES

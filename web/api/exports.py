@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from flask import Blueprint, Response
 
-from reelkind.core.taxonomy import CLASSES
+from reelkind.core.taxonomy.classes import CLASSES
 
 from ..jobs.tables import DONE, Job
 from .jobs import find

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 from uuid import uuid4
 
-from reelkind.core.features_files import SUFFIX
+from reelkind.core.files.features_files import SUFFIX
 
 PART_SUFFIX = ".part"
 HEAD_BYTES = 4096  # of a file's beginning: enough to tell what it is

@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 
 from reelkind.client import Client, Features
-from reelkind.core import features_files
 from reelkind.core.features import Recipe
+from reelkind.core.files import features_files
 
 FOLDER = "streams"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from reelkind.core.whole_files import write_whole
+from reelkind.core.files.whole_files import write_whole
 
 _QUALITY = 6  # FFmpeg's scale of 2 (best) .. 31
 

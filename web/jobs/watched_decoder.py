@@ -7,8 +7,8 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 from reelkind.client import Decoder, VideoError
-from reelkind.client.decoding import Decoded
-from reelkind.core.video import Chunk
+from reelkind.video.clip import Chunk
+from reelkind.video.decoding import Decoded
 
 from .pictures import save_pictures
 

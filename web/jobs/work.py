@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from reelkind.client import Client, FeatureCache, Prediction, ReelkindError, Timeline, VideoError
-from reelkind.core import features_files
 from reelkind.core.features import STREAM, Source
-from reelkind.core.timeline import RATE
+from reelkind.core.files import features_files
+from reelkind.core.timing.timeline import RATE
 
 from ..settings import Settings
 from . import kept

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, make_response, redirect, render_template, request
 from werkzeug.wrappers import Response as BaseResponse
 
-from reelkind.core.taxonomy import CLASSES, DESCRIPTIONS
+from reelkind.core.taxonomy.classes import CLASSES, DESCRIPTIONS
 
 from ..api.problems import ProblemError
 from ..context import context

@@ -1,0 +1,168 @@
+"""Options that say which server answers, and as what: to a client."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from .arguments import header, positive, seconds, share
+
+if TYPE_CHECKING:
+    from reelkind.client import Client, Decoder, FeatureCache, Tls
+
+URL_VARIABLE = "REELKIND_URL"
+TTA = ("off", "fast", "full")  # those of core.specs, which --help need not load
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options that every command takes which asks a server."""
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--url",
+        metavar="ADDRESS",
+        help="server to ask: HOST:PORT for gRPC, http://HOST:PORT or https://HOST:PORT "
+        f"(default: ${URL_VARIABLE}, else 127.0.0.1:8001, else one for this run)",
+    )
+    where.add_argument(
+        "--bundle",
+        action="append",
+        metavar="DIR",
+        help="serve this bundle for this run; again for several, which then answer together unless --member names one",
+    )
+    parser.add_argument(
+        "--member", metavar="NAME", help="who answers; ensemble for all members (default: the server's first)"
+    )
+    parser.add_argument(
+        "--tta",
+        choices=TTA,
+        default="off",
+        help="test-time augmentation: fast looks at features in several orders, at next to no cost; full at each frame "
+        "in several ways too, which multiplies the work (default: %(default)s)",
+    )
+    parser.add_argument("--timeout", type=seconds, metavar="S", help="seconds an answer may take (default: 30)")
+    parser.add_argument(
+        "--header", type=header, action="append", metavar="NAME=VALUE", help="send this with every request"
+    )
+    parser.add_argument("--tls", action="store_true", help="encrypt gRPC (HTTP: write https:// in --url)")
+    parser.add_argument("--tls-ca", metavar="FILE", help="authorities to trust, PEM (default: the well-known ones)")
+    parser.add_argument("--tls-cert", metavar="FILE", help="certificate to show a server that asks for one, PEM")
+    parser.add_argument("--tls-key", metavar="FILE", help="private key of --tls-cert, PEM")
+
+
+def add_abstaining(parser: argparse.ArgumentParser) -> None:
+    """Options of commands whose answers are labels."""
+    abstain = parser.add_mutually_exclusive_group()
+    abstain.add_argument(
+        "--abstain", action="store_true", help="give no label below the confidence that the model's validation asks for"
+    )
+    abstain.add_argument("--abstain-below", type=share, metavar="P", help="give no label below this confidence")
+
+
+def add_decoding(parser: argparse.ArgumentParser) -> None:
+    """Options of commands that decode videos."""
+    parser.add_argument(
+        "--decode-timeout", type=seconds, metavar="S", help="seconds decoding a file may take (default: 120)"
+    )
+    parser.add_argument("--jobs", type=positive, metavar="N", help="decoding processes (default: one a CPU)")
+
+
+def decoder(args: argparse.Namespace, stack: ExitStack) -> Decoder:
+    """Processes that decode, by the options of ``add_decoding``; closed with ``stack``."""
+    from reelkind.client import ProcessDecoder
+    from reelkind.video.decoding import DECODE_TIMEOUT_S
+
+    return stack.enter_context(ProcessDecoder(args.jobs, timeout_s=args.decode_timeout or DECODE_TIMEOUT_S))
+
+
+def group(args: argparse.Namespace) -> str | None:
+    """The member that answers, all of them, or None for the server's first."""
+    from reelkind.core.specs import ALL_MEMBERS
+
+    return args.member or (ALL_MEMBERS if len(args.bundle or ()) > 1 else None)
+
+
+def connect(
+    args: argparse.Namespace,
+    stack: ExitStack,
+    decoder: Decoder,
+    *,
+    needs: Sequence[Callable[[str | None, str], str]] = (),
+    cache: FeatureCache | None = None,
+) -> Client:
+    """The server named, else the one at the default address, else one started for this run.
+
+    Args:
+        args: with the options of ``add_arguments``, perhaps those of ``add_abstaining``.
+        stack: closes what is opened.
+        decoder: how the client decodes files.
+        needs: names of the models that a server of this run must have, by group and test-time augmentation;
+            see ``core.specs``. By default that which turns frames into answers.
+        cache: features of files seen before.
+
+    Raises:
+        ReelkindError: if a server was named and does not answer; no other is put in its place.
+    """
+    from reelkind.client import DEFAULT_URL, Client, InvalidOption, ServerUnavailable
+    from reelkind.core.specs import classify_name
+
+    options, tls = {**_options(args, decoder), "cache": cache}, _tls(args)
+    named = None if args.bundle else args.url or os.environ.get(URL_VARIABLE)
+    if named:
+        return stack.enter_context(Client(named, tls=tls, **options))
+    if tls:
+        raise InvalidOption("encryption is for a server elsewhere: name it with --url")
+    if not args.bundle:
+        client = stack.enter_context(Client(DEFAULT_URL, **options))
+        try:
+            client.server_info()
+        except ServerUnavailable:
+            say(f"no server at {DEFAULT_URL}: starting one for this run (`reelkind serve` keeps one running)")
+        else:
+            return client
+    from reelkind.deployment.embedded import embedded_server, packaged_bundle
+
+    folders = args.bundle or [packaged_bundle(args.member)]
+    _check_member(group(args), folders)
+    models = {name(group(args), args.tta) for name in needs or (classify_name,)}
+    server = stack.enter_context(embedded_server(folders, ensembles=models, progress=say))
+    return stack.enter_context(Client(server.url, **options))
+
+
+def say(sentence: str) -> None:
+    """Talk to whoever runs the command."""
+    print(f"reelkind: {sentence}", file=sys.stderr)
+
+
+def _check_member(wanted: str | None, folders: Sequence[str | os.PathLike[str]]) -> None:
+    """Complain, before a server is started, of a member that it would not have."""
+    from reelkind.client import InvalidOption
+    from reelkind.core import bundle
+    from reelkind.core.specs import ALL_MEMBERS
+
+    members = [bundle.load(folder).name for folder in folders]
+    if wanted not in (None, *members, *([ALL_MEMBERS] if len(members) > 1 else [])):
+        raise InvalidOption(
+            f"a server for this run has only {', '.join(members)}, not {wanted}: add others by --bundle"
+        )
+
+
+def _options(args: argparse.Namespace, decoder: Decoder) -> dict[str, Any]:
+    options: dict[str, Any] = {"member": group(args), "tta": args.tta, "decoder": decoder}
+    if args.timeout is not None:
+        options["timeout_s"] = args.timeout
+    if args.header:
+        options["headers"] = dict(args.header)
+    below = getattr(args, "abstain_below", None)
+    options["abstain"] = getattr(args, "abstain", False) if below is None else below
+    return options
+
+
+def _tls(args: argparse.Namespace) -> bool | Tls:
+    from reelkind.client import Tls
+
+    files = (args.tls_ca, args.tls_cert, args.tls_key)
+    return Tls(*files) if any(files) else bool(args.tls)

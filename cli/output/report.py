@@ -1,0 +1,180 @@
+"""Predictions to lines on stdout: a table for people, JSON lines and CSV for programs; and the progress bar."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import shutil
+import sys
+from typing import Any, Protocol
+
+from reelkind.client import Failure, Prediction, Segment, ServerInfo
+from reelkind.core.taxonomy.classes import CLASSES
+
+from ..options.inputs import Input
+from .printing import Bar
+
+Answer = Prediction | Failure
+
+BAR_CELLS = 10
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+UNTRAINED = " (untrained)"
+_FINER = "SUBCATEGORY"
+UNSURE = "?"  # in the place of a label
+_KEYS: tuple[str, ...] = (
+    *("path", "label", "confidence", "reason", "scores", "subcategory", "subcategory_confidence", "subcategories"),
+    *("error", "timings_ms", "model", "from_cache"),
+)
+_TIMINGS = ("decode_ms", "infer_ms", "total_ms")
+_MAX_PATH_SHARE = 0.5  # of the terminal's width
+
+
+class Report(Protocol):
+    """Prints answers as they come."""
+
+    def add(self, answer: Answer) -> None:
+        """Print one answer, at once."""
+        ...
+
+
+def make(args: argparse.Namespace, inputs: Any, info: ServerInfo) -> Report:
+    """The report asked for."""
+    if args.jsonl:
+        return JsonLines(attention=args.attention, embedding=args.embedding, all_subcategories=args.subcategories)
+    if args.csv:
+        return Csv()
+    return Table(inputs if isinstance(inputs, list) else None, args.top_k, info)
+
+
+class JsonLines:
+    """One object a video; ``label`` is null where there is no answer (``error``) or no certain one (``reason``)."""
+
+    def __init__(self, **long: bool) -> None:
+        self._long = long  # as ``Prediction.to_dict`` takes them
+
+    def add(self, answer: Answer) -> None:
+        if isinstance(answer, Failure):
+            raw = dict.fromkeys(_KEYS)
+            raw.update(path=answer.path, error=why_none(answer))
+        else:
+            raw = {**answer.to_dict(**self._long), "error": None}
+        print(json.dumps(raw), flush=True)  # ASCII, so that any file name survives
+
+
+class Csv:
+    """A header, then one row a video."""
+
+    def __init__(self) -> None:
+        columns = ["path", "label", "confidence", *CLASSES, "subcategory", "subcategory_confidence", "reason", "error"]
+        columns += _TIMINGS
+        columns += ["ensemble", "members", "untrained"]
+        self._writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+        self._writer.writeheader()
+
+    def add(self, answer: Answer) -> None:
+        if isinstance(answer, Failure):
+            row = {"path": answer.path, "error": why_none(answer)}
+        else:
+            row = {
+                "path": answer.path or "",
+                "label": answer.label or "",
+                "confidence": f"{answer.confidence:.6f}",
+                **{name: f"{score:.6f}" for name, score in answer.scores.items()},
+                **subcategory_columns(answer),
+                "reason": answer.reason or "",
+                **{f"{name}_ms": f"{duration:.1f}" for name, duration in answer.timings_ms.items()},
+                "ensemble": answer.model.ensemble,
+                "members": "+".join(answer.model.members),
+                "untrained": "+".join(answer.model.untrained),
+            }
+        self._writer.writerow(row)
+        sys.stdout.flush()
+
+
+class Table:
+    """Aligned columns: path, label, confidence as number and bar, times; with top-k the next classes after them.
+
+    A server that may name subcategories has a column for them behind the label.
+    """
+
+    def __init__(self, inputs: list[Input] | None, top_k: int, info: ServerInfo) -> None:
+        widest = int(shutil.get_terminal_size((100, 24)).columns * _MAX_PATH_SHARE)
+        longest = widest if inputs is None else max((len(printable(item.path)) for item in inputs), default=0)
+        self._width = min(widest, longest)
+        self._label_width = max(map(len, info.classes)) + (0 if info.model.trained else len(UNTRAINED))
+        self._finer_width = max(map(len, (*(info.model.subcategories_learnt or ()), "")))
+        self._finer_width = max(self._finer_width, len(_FINER)) if self._finer_width else 0
+        self._top_k = top_k
+        self._begun = False
+
+    def add(self, answer: Answer) -> None:
+        if not self._begun:
+            self._begun = True
+            self._line("VIDEO", "LABEL", f"{'CONFIDENCE':18}    DECODE     INFER", _FINER)
+        if isinstance(answer, Failure):
+            self._line(answer.path, "-", printable(why_none(answer)))
+            return
+        label = (answer.label or UNSURE) + ("" if answer.model.trained else UNTRAINED)
+        times = f"{answer.timings_ms['decode']:6.0f} ms  {answer.timings_ms['infer']:5.0f} ms"
+        likeliest = answer.top(self._top_k)[0 if answer.label is None else 1 :]  # what the label does not say
+        others = "".join(f"  {name} {score:.1%}" for name, score in likeliest)
+        others += f"  {answer.reason}" if answer.reason else ""
+        others += "  from cache" if answer.from_cache else ""
+        rest = f"{answer.confidence:6.1%} {bar(answer.confidence)}  {times}{others}"
+        self._line(answer.path or "", label, rest, answer.subcategory or "")
+
+    def _line(self, path: str, label: str, rest: str, subcategory: str = "") -> None:
+        path = printable(path)
+        if len(path) > self._width:
+            path = "…" + path[len(path) - self._width + 1 :]  # the end says more than the beginning
+        finer = f"{subcategory:{self._finer_width}}  " if self._finer_width else ""
+        print(f"{path:{self._width}}  {label:{self._label_width}}  {finer}{rest}", flush=True)
+
+
+def subcategory_columns(answer: Prediction | Segment) -> dict[str, str]:
+    """Cells of what is said of subcategories; empty where nothing is."""
+    if answer.subcategory is None:
+        return {"subcategory": "", "subcategory_confidence": ""}
+    return {"subcategory": answer.subcategory, "subcategory_confidence": f"{answer.subcategory_confidence:.6f}"}
+
+
+def warn_untrained(info: ServerInfo) -> None:
+    """Say on stderr, before any result, which members are untrained."""
+    if info.model.untrained:
+        names = ", ".join(info.model.untrained)
+        print(f"reelkind: of random weights, UNTRAINED: {names}; labels mean nothing", file=sys.stderr)
+
+
+def why_none(failure: Failure) -> str:
+    """Why, without the path, which has a column of its own."""
+    return str(getattr(failure.error, "reason", failure.error))
+
+
+def printable(text: str) -> str:
+    """Newlines, control characters and undecodable bytes of file names as escapes: one video stays one line."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii") for char in text
+    )
+
+
+def bar(share: float) -> str:
+    """0 .. 1 as a bar of ``BAR_CELLS`` characters, in eighths of a cell.
+
+    >>> bar(0.5)
+    '█████     '
+    """
+    full, eighths = divmod(round(share * BAR_CELLS * 8), 8)
+    return ("█" * full + (_EIGHTHS[eighths] if full < BAR_CELLS else "")).ljust(BAR_CELLS)
+
+
+class Progress(Bar):
+    """How many videos are done."""
+
+    def __init__(self, total: int | None, *, shown: bool) -> None:
+        super().__init__(shown=shown and total != 1, total=total, unit="video")
+
+    def advance(self) -> None:
+        """One video more is done."""
+        if self._bar is not None:
+            self._bar.update()

@@ -1,0 +1,181 @@
+"""One connection to a server's models: handshakes, limits, shared memory, retries; tensors in, tensors out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
+
+from .answers import handshake as _handshake
+from .answers import wire as _wire
+from .answers.handshake import ServerInfo
+from .transport.address import Address, Tls, check_headers, parse_url, tls_for
+from .transport.errors import (
+    ClientError,
+    InvalidOption,
+    ModelUnavailable,
+    RequestTimeout,
+    ServerBusy,
+    ServerUnavailable,
+)
+from .transport.grpc_transport import AsyncGrpc, BlockingGrpc
+from .transport.http_transport import AsyncHttp, BlockingHttp
+from .transport.retry import Patience
+from .transport.shared_memory import Regions
+from .transport.transport import Array, Transport
+
+PROBE_TIMEOUT_S = 5.0  # liveness and handshake carry no frames
+READY_PAUSE_S = 0.25
+MAX_SECONDS = 86_400  # a day; system calls overflow at some weeks
+INFO_AGE_S = 5.0  # a server may get other weights while it runs; asking costs a millisecond
+PASSING = (ServerUnavailable, ServerBusy, ModelUnavailable, RequestTimeout)  # of a server that is being started
+
+T = TypeVar("T")
+
+
+class Connection:
+    """What both clients do with a server's models, written once; arguments as those of ``Client``.
+
+    Args:
+        blocking: whether its coroutines are for ``finish`` or for an event loop.
+
+    Attributes:
+        url: of the server.
+        transport: how it is reached; also waits and works for whoever builds on the connection.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        blocking: bool,
+        timeout_s: float,
+        retry_s: float,
+        headers: Mapping[str, str] | None,
+        tls: bool | Tls,
+        shared_memory: bool,
+    ) -> None:
+        address = parse_url(url)
+        self.url = url
+        if not 0 < timeout_s <= MAX_SECONDS:
+            raise InvalidOption(f"timeout_s must be above 0 and at most {MAX_SECONDS} (a day), got {timeout_s}")
+        if not 0 <= retry_s <= MAX_SECONDS:
+            raise InvalidOption(f"retry_s must be from 0 (never again) to {MAX_SECONDS} (a day), got {retry_s}")
+        self._timeout_s, self._retry_s = timeout_s, retry_s
+        open_it = partial(_open_transport, address, check_headers(headers or {}), tls_for(address, tls))
+        self.transport: Transport = open_it(blocking=blocking)
+        usable = shared_memory and address.is_local
+        self._regions = Regions(self.transport, partial(open_it, blocking=True), usable=usable)
+        self._connected = False
+        self._infos: dict[str, tuple[float, ServerInfo]] = {}  # with the time of asking
+        self._versions: dict[str, str] = {}  # of the models that have answered
+
+    async def info(self, model: str, *, fresh: bool = False) -> ServerInfo:
+        """The handshake of one model.
+
+        Args:
+            model: its name on the server.
+            fresh: whether to ask again, even if that was done less than ``INFO_AGE_S`` ago.
+
+        Raises:
+            ClientError: if the server does not answer, lacks the model, or speaks another contract.
+        """
+        asked, known = self._infos.get(model, (0.0, None))
+        if known is not None and not fresh:
+            if time.monotonic() - asked < INFO_AGE_S:
+                return known
+            try:
+                return await self._ask_info(model, min(self._timeout_s, PROBE_TIMEOUT_S))
+            except PASSING:
+                self._infos[model] = time.monotonic(), known  # a server that hangs is not asked with every call
+                return known  # whoever has something to send will wait for it to come back, or say that it does not
+        ask = partial(self._ask_info, model)
+        try:
+            return await self._patiently(ask, min(self._timeout_s, PROBE_TIMEOUT_S), known=known is not None)
+        except ModelUnavailable as error:
+            if error.status != "NOT_FOUND":
+                raise
+            raise ModelUnavailable(
+                f"the server at {self.url} has no model {model!r}: ask for another member, or serve that one's bundle "
+                "(`reelkind serve --bundle DIR`, several for an ensemble)",
+                error.status,
+            ) from error
+
+    async def request(
+        self, model: str, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None
+    ) -> dict[str, Array]:
+        """Send tensors to any model of ours and wait for others: limits, shared memory, retries, deadline.
+
+        Args:
+            model: its name on the server, see ``core.specs``.
+            inputs: by name, with the types and shapes of ``ServerInfo.inputs``.
+            outputs: names of those wanted; by default all.
+
+        Raises:
+            ClientError: if it cannot be sent or is not answered.
+        """
+        info = await self.info(model)
+        checked = _wire.check_request(inputs, info, self.transport.max_request_bytes)
+        names = info.outputs if outputs is None else outputs
+        async with self._regions.lend(checked) as loan:
+            reply = await self._patiently(partial(loan.infer, model, names), self._timeout_s, known=True)
+        if self._versions.get(model) != reply.version:
+            self._versions[model] = reply.version
+            self._infos.pop(model, None)  # other weights, for all we know, than the handshake told of
+        return reply.tensors
+
+    async def is_ready(self, model: str) -> bool:
+        try:
+            return await self.transport.is_ready(model, PROBE_TIMEOUT_S)
+        except ClientError:
+            return False
+
+    async def wait_until_ready(self, model: str, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            said = ""
+            try:
+                if await self.transport.is_ready(model, PROBE_TIMEOUT_S):
+                    return
+            except PASSING as error:
+                said = f": {error}"
+            if time.monotonic() > deadline:
+                raise ServerUnavailable(f"{model!r} at {self.url} is not ready after {timeout_s:g} s{said}")
+            await self.transport.sleep(READY_PAUSE_S)
+
+    async def close(self) -> None:
+        try:
+            await self._regions.close()
+        finally:
+            await self.transport.close()
+
+    async def _ask_info(self, model: str, timeout_s: float) -> ServerInfo:
+        info = _handshake.read_config(await self.transport.config(model, timeout_s), self.url)
+        self._infos[model] = time.monotonic(), info
+        return info
+
+    async def _patiently(self, attempt: Callable[[float], Awaitable[T]], timeout_s: float, *, known: bool) -> T:
+        """Repeat what fails for a passing reason; ``known`` says whether the model has been there before."""
+        patience = Patience(timeout_s, self._retry_s)
+        while True:
+            remaining_s = patience.remaining_s()
+            try:
+                result = await attempt(remaining_s)
+            except ClientError as error:
+                connected = known if isinstance(error, ModelUnavailable) else self._connected
+                pause_s = patience.pause_s(error, connected=connected)
+                if pause_s is None:
+                    if isinstance(error, ServerUnavailable):
+                        self._connected = False  # gone: the next call need not wait for it as long
+                    raise
+            else:
+                self._connected = True
+                return result
+            await self.transport.sleep(pause_s)
+
+
+def _open_transport(address: Address, headers: dict[str, str], tls: Tls | None, *, blocking: bool) -> Transport:
+    if address.scheme == "grpc":
+        return BlockingGrpc(address, headers, tls) if blocking else AsyncGrpc(address, headers, tls)
+    return BlockingHttp(address, headers, tls) if blocking else AsyncHttp(address, headers, tls)

@@ -1,0 +1,170 @@
+"""What both clients do, written once: videos, frames and features to predictions."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from reelkind.core import specs, tensors
+from reelkind.video.decoding import Decoded, Decoder, InlineDecoder
+
+from .answers import wire as _wire
+from .answers.handshake import ServerInfo
+from .answers.prediction import Prediction
+from .answers.wire import Threshold
+from .connection import Connection
+from .in_memory import Data, decode_data
+from .source import StrPath
+from .transport.address import Tls
+from .transport.errors import InvalidOption
+from .transport.transport import Array
+
+DEFAULT_URL = "127.0.0.1:8001"  # Triton's gRPC port
+TIMEOUT_S = 30.0  # one call with its retries; sixteen frames on a busy laptop take two seconds
+RETRY_S = 20.0  # a crashed model is back within five seconds, a restarted server within fifteen
+BYTES_NAME = "<bytes>"
+
+Choice = tuple[str | None, str]
+"""Group of members and test-time augmentation: arguments of the names in ``core.specs``."""
+
+
+class Session(Connection):
+    """A connection, and what its user wants: who answers, how files are decoded, when to give no label.
+
+    Attributes:
+        decoder: turns files into frames.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        blocking: bool,
+        member: str | None,
+        tta: str,
+        timeout_s: float,
+        retry_s: float,
+        decoder: Decoder | None,
+        headers: Mapping[str, str] | None,
+        tls: bool | Tls,
+        abstain: bool | float,
+        shared_memory: bool,
+    ) -> None:
+        self.decoder: Decoder = InlineDecoder() if decoder is None else decoder
+        self._member, self._tta = member, tta
+        self.choose()  # what no model is called is said at once
+        self._abstain = _check_abstain(abstain)
+        super().__init__(
+            url,
+            blocking=blocking,
+            timeout_s=timeout_s,
+            retry_s=retry_s,
+            headers=headers,
+            tls=tls,
+            shared_memory=shared_memory,
+        )
+
+    def choose(self, member: str | None = None, tta: str | None = None) -> Choice:
+        """What a call wants, else what the client was made for: group of members and test-time augmentation."""
+        group, wanted = self._member if member is None else member, self._tta if tta is None else tta
+        if group is not None and not (group and group.isprintable()):
+            raise InvalidOption(f"no member is called {group!r}")
+        if wanted not in specs.TTA:
+            raise InvalidOption(f"there is no test-time augmentation {wanted!r}, only {', '.join(specs.TTA)}")
+        return group, wanted
+
+    async def predict(
+        self,
+        model: str,
+        inputs: Mapping[str, Array],
+        *,
+        path: str | None = None,
+        times_ms: npt.ArrayLike | None = None,
+        decode_ms: float = 0.0,
+    ) -> Sequence[Prediction]:
+        """Frames or features of several videos to their predictions.
+
+        Args:
+            model: of the kind ``classify`` or ``classify_features``.
+            inputs: as those of ``request``.
+            path: what the predictions are named after.
+            times_ms: int64 [T].
+            decode_ms: time already spent on the videos.
+        """
+        started = time.perf_counter()
+        self.threshold(await self.info(model))  # what cannot be had is said before anything is sent
+        found = await self.request(model, inputs)
+        info = await self.info(model)  # of those who have answered
+        size = _wire.size_of(*next(iter(inputs.items())))
+        answer = _wire.read_answer(found, size, info)
+        infer_ms = (time.perf_counter() - started) * 1000
+        timings = {"decode": decode_ms, "infer": infer_ms, "total": decode_ms + infer_ms}
+        about = _wire.About(path, _wire.check_times(times_ms, size[1]), timings)
+        return _wire.predictions(answer, info, self.threshold(info), about)
+
+    async def check(self, choice: Choice) -> ServerInfo:
+        """The handshake, and whether what the client was asked for can be had: one error, not one a file."""
+        info = await self.info(specs.classify_name(*choice))
+        self.threshold(info)
+        return info
+
+    async def classify(self, path: StrPath, choice: Choice) -> Prediction:
+        model = specs.classify_name(*choice)
+        info = await self.info(model)
+        decoded = await self.transport.offload(
+            self.decoder.decode, path, num_frames=info.num_frames, size_px=info.frame_size_px
+        )
+        return await self._classify_decoded(decoded, model, os.fspath(path))
+
+    async def classify_bytes(self, data: Data, choice: Choice, name: str) -> Prediction:
+        model = specs.classify_name(*choice)
+        info = await self.info(model)
+        decoded = await self.transport.offload(decode_data, self.decoder, data, info, name)
+        return await self._classify_decoded(decoded, model, name)
+
+    async def classify_frames(
+        self, frames: npt.ArrayLike, times_ms: npt.ArrayLike | None, choice: Choice
+    ) -> Prediction | Sequence[Prediction]:
+        model = specs.classify_name(*choice)
+        inputs = {tensors.FRAMES.name: _wire.as_batch(frames)}
+        found = await self.predict(model, inputs, times_ms=times_ms)
+        return found[0] if np.ndim(frames) == len(tensors.FRAMES.shape) - 1 else found
+
+    def threshold(self, info: ServerInfo) -> Threshold | None:
+        """Confidence below which this client gives no label; None if it always does.
+
+        Raises:
+            InvalidOption: if it is the server's to tell, and it does not.
+        """
+        if self._abstain is False:
+            return None
+        if self._abstain is not True:
+            return Threshold(self._abstain, asked_for=True)
+        if info.abstain_below is None:
+            raise InvalidOption(
+                f"the server at {self.url} tells no confidence for {info.model.ensemble!r} below which to abstain: "
+                "name one, e.g. abstain=0.8 (on the command line --abstain-below 0.8)"
+            )
+        return Threshold(info.abstain_below)
+
+    def in_flight(self, concurrency: int | None) -> int:
+        """Files worked on at once: enough that decoding and inference overlap, few enough for any memory."""
+        if concurrency is not None and concurrency < 1:
+            raise InvalidOption(f"concurrency must be at least 1, got {concurrency}")
+        return concurrency or self.decoder.num_workers + 2
+
+    async def _classify_decoded(self, decoded: Decoded, model: str, path: str) -> Prediction:
+        clip = decoded.clip
+        inputs = {tensors.FRAMES.name: clip.frames[None]}
+        (found,) = await self.predict(model, inputs, path=path, times_ms=clip.times_ms, decode_ms=decoded.decode_ms)
+        return found
+
+
+def _check_abstain(abstain: bool | float) -> bool | float:
+    if isinstance(abstain, bool) or (isinstance(abstain, int | float) and 0 <= abstain <= 1):
+        return abstain
+    raise InvalidOption(f"abstain must be True, False or a confidence from 0 to 1, got {abstain!r}")

@@ -1,0 +1,1 @@
+"""The classes and subcategories, and what is said of them."""

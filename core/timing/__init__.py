@@ -1,0 +1,1 @@
+"""Time: which frames stand for a clip, windows over long videos, and their segments."""

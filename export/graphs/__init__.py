@@ -1,0 +1,1 @@
+"""Networks and steps as ONNX graphs."""

@@ -1,0 +1,1 @@
+"""Graphs to a model repository of Triton."""

@@ -1,0 +1,1 @@
+"""Graphs to TensorRT engines: parsed, built, and their memory planned."""

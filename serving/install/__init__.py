@@ -1,0 +1,1 @@
+"""The server's own environment: what is installed, where, and how it is found."""

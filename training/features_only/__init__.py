@@ -1,0 +1,1 @@
+"""Training on features that others extracted: YouTube-8M's."""

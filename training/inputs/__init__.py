@@ -1,0 +1,1 @@
+"""Samples to what a network learns from: drawn, decoded, damaged, and kept as features."""

@@ -1,0 +1,156 @@
+"""A path to an open container, its picture stream and how long that lasts."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from fractions import Fraction
+
+import av
+from av.container import InputContainer
+from av.error import FFmpegError, InvalidDataError
+from av.video.stream import VideoStream
+
+from reelkind.core.errors import VideoError
+
+MAX_FRAME_PIXELS = 1 << 26  # 67 Mpx, twice 8K UHD: larger headers are treated as damage, not as pictures
+
+_OPTIONS = {
+    "protocol_whitelist": "file,crypto,data",  # whatever a file refers to, nothing is fetched
+    "pattern_type": "none",  # a picture named 100%d.png is one file, not a sequence
+}
+_PLAYLISTS = frozenset({"concat", "dash", "hls", "imf", "sdp", "webm_dash_manifest"})
+_TEXT_ART = frozenset({"adf", "bin", "idf", "tty", "xbin"})  # FFmpeg paints any .txt file as a terminal
+
+
+def open_file(path: str | os.PathLike[str]) -> InputContainer:
+    """Open a local file; the caller closes it.
+
+    Raises:
+        VideoError: if it is missing, no regular file, empty, unreadable, or only points at other files.
+    """
+    try:
+        status = os.stat(path)  # noqa: PTH116 (pathlib hides why a path cannot be looked at)
+    except FileNotFoundError:
+        hint = "; addresses are not read, download it first" if "://" in os.fspath(path) else ""
+        raise VideoError(path, f"no such file{hint}") from None
+    except (OSError, ValueError) as error:
+        raise VideoError(path, f"cannot be opened: {reason(error)}") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise VideoError(path, "is a folder, not a video file")
+    if not stat.S_ISREG(status.st_mode):
+        raise VideoError(path, "is a pipe, socket or device: save the video to a file first")
+    if status.st_size == 0:
+        raise VideoError(path, "the file is empty (0 bytes)")
+    try:
+        # "file:" keeps names with colons from being taken for a protocol.
+        container = av.open(f"file:{os.fspath(path)}", options=_OPTIONS, metadata_errors="replace")
+    except PermissionError:
+        raise VideoError(path, "permission denied") from None
+    except InvalidDataError as error:
+        raise VideoError(path, "not a readable video: damaged, cut off, or of another kind") from error
+    except (FFmpegError, ValueError, OSError) as error:
+        raise VideoError(path, f"not a readable video: {reason(error)}") from error
+    kinds = set(container.format.name.split(","))
+    if kinds & (_PLAYLISTS | _TEXT_ART):
+        container.close()
+        what = f"a playlist ({container.format.name}): name the files it lists" if kinds & _PLAYLISTS else "text"
+        raise VideoError(path, f"not a video but {what}")
+    return container
+
+
+def picture_stream(path: str | os.PathLike[str], container: InputContainer) -> VideoStream:
+    """The first stream that is a moving or still picture, and not a cover image.
+
+    Raises:
+        VideoError: if there is none, or its header cannot be true.
+    """
+    covers = av.stream.Disposition.attached_pic
+    pictures = [stream for stream in container.streams.video if not stream.disposition & covers]
+    if not pictures:
+        found = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+        raise VideoError(path, f"no video stream (found: {found})")
+    stream = pictures[0]
+    if stream.codec_context is None:
+        raise VideoError(path, "no decoder for its video codec in this build of FFmpeg")
+    if stream.width < 1 or stream.height < 1:
+        raise VideoError(path, "damaged header: the video stream has no picture size")
+    check_size(path, stream.width, stream.height)
+    return stream
+
+
+def check_size(path: str | os.PathLike[str], width_px: int, height_px: int) -> None:
+    """Refuse what no camera makes; a header and its packets may differ.
+
+    Raises:
+        VideoError: if frames of this size are too large.
+    """
+    if width_px * height_px > MAX_FRAME_PIXELS:
+        raise VideoError(path, f"frames of {width_px}x{height_px} exceed {MAX_FRAME_PIXELS} pixels")
+
+
+def time_base(stream: VideoStream) -> Fraction:
+    """Seconds per tick."""
+    return stream.time_base or Fraction(1, 1000)
+
+
+def frame_step(stream: VideoStream) -> int:
+    """Ticks per frame at the average rate; raw streams carry no timestamps."""
+    return max(1, int(1 / ((stream.average_rate or 25) * time_base(stream))))
+
+
+def header_duration(container: InputContainer, stream: VideoStream) -> int | None:
+    """Ticks of the stream's time base, or None where the header does not say how long the pictures last."""
+    if stream.duration and stream.duration > 0:
+        return stream.duration
+    tick = time_base(stream)
+    end: Fraction | None = None
+    if container.duration and container.duration > 0 and not container.streams.audio:  # sound may outlast pictures
+        end = Fraction(container.duration, av.time_base)
+    if is_matroska(container):  # both its durations count from 0, not from the first frame
+        stated = _seconds(stream.metadata.items())
+        end = end if stated is None else stated
+        end = end - (stream.start_time or 0) * tick if end is not None else None
+    return max(1, int(end / tick)) if end is not None and end > 0 else None
+
+
+def is_matroska(container: InputContainer) -> bool:
+    """Whether the container is Matroska or WebM."""
+    return "matroska" in container.format.name
+
+
+def extent(path: str | os.PathLike[str], container: InputContainer, stream: VideoStream) -> tuple[int, int]:
+    """First tick and number of ticks; reads through the packets where the header does not say."""
+    duration = header_duration(container, stream)
+    if duration is not None:
+        return stream.start_time or 0, duration
+    starts: list[int] = []
+    end = num_packets = 0
+    try:
+        with open_file(path) as other:  # a second reader: raw streams cannot go back to their start
+            for packet in other.demux(picture_stream(path, other)):
+                num_packets += packet.size > 0
+                if packet.pts is not None:
+                    starts = [min([packet.pts, *starts])]
+                    end = max(end, packet.pts + max(1, packet.duration or 0))
+    except FFmpegError as error:
+        raise VideoError(path, f"damaged or cut off: {reason(error)}") from error
+    return (starts[0], end - starts[0]) if starts else (0, max(1, num_packets * frame_step(stream)))
+
+
+def reason(error: BaseException) -> str:
+    """What FFmpeg or the system says went wrong."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _seconds(tags: Iterable[tuple[str, str]]) -> Fraction | None:
+    """Matroska's statistics tag, ``DURATION`` or ``DURATION-eng``: ``00:00:02.000000000``."""
+    for name, value in tags:
+        if name.upper().startswith("DURATION"):
+            try:
+                hours, minutes, seconds = value.strip().split(":")
+                return 3600 * int(hours) + 60 * int(minutes) + Fraction(seconds)
+            except ValueError:
+                return None
+    return None
