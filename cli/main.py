@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from reelkind.core.errors import ReelkindError
 
@@ -37,13 +37,27 @@ _EXTRAS = {
 logger = logging.getLogger(__name__)
 
 
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(nargs=0, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import version
+
+        print(f"reelkind {version('reelkind')}")
+        parser.exit()
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line, without importing what the subcommands will need."""
     parser = argparse.ArgumentParser(
         prog="reelkind", description="Tell what kind of picture a video is: animation, gaming, natural or flat."
     )
+    parser.add_argument("--version", action=_Version, help="print the version and exit")
     parser.add_argument("-v", "--verbose", action="count", default=0, help="more talk on stderr; twice for debugging")
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
     for module in _SUBCOMMANDS:
         module.add_parser(subparsers)
     return parser
@@ -55,7 +69,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it would talk about what becomes an error of ours
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # ONNX Runtime, whoever loads it, would report to its maker
     signal.signal(signal.SIGTERM, _exit)
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_help()
+        return 0
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(args.verbose, 2)]
     line = "%(levelname)s %(name)s: %(message)s" if args.verbose else "reelkind: %(message)s"  # as other talk
     logging.basicConfig(level=level, stream=sys.stderr, format=line)

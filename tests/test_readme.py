@@ -1,5 +1,6 @@
 """The front page stays true: its tables are what the code and the results say, its commands exist."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -47,7 +48,9 @@ def test_example_runs_as_a_script(block: str, triton_server: TritonServer, tmp_p
     script = tmp_path / "example.py"
     paths = f"paths = {sorted(map(str, (ROOT / 'samples').glob('*.mp4')))}\n"  # what the example calls its own
     script.write_text(paths + block.replace("127.0.0.1:8001", triton_server.url), encoding="utf-8")
-    done = subprocess.run([sys.executable, script], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    environment = {**os.environ, "REELKIND_URL": triton_server.url}
+    command = [sys.executable, script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
     assert "flat" in done.stdout
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -106,48 +105,24 @@ def connect(
     Raises:
         ReelkindError: if a server was named and does not answer; no other is put in its place.
     """
-    from reelkind.client import DEFAULT_URL, Client, InvalidOption, ServerUnavailable
     from reelkind.core.specs import classify_name
+    from reelkind.deployment.opening import find_or_start
 
-    options, tls = {**_options(args, decoder), "cache": cache}, _tls(args)
-    named = None if args.bundle else args.url or os.environ.get(URL_VARIABLE)
-    if named:
-        return stack.enter_context(Client(named, tls=tls, **options))
-    if tls:
-        raise InvalidOption("encryption is for a server elsewhere: name it with --url")
-    if not args.bundle:
-        client = stack.enter_context(Client(DEFAULT_URL, **options))
-        try:
-            client.server_info()
-        except ServerUnavailable:
-            say(f"no server at {DEFAULT_URL}: starting one for this run (`reelkind serve` keeps one running)")
-        else:
-            return client
-    from reelkind.deployment.embedded import embedded_server, packaged_bundle
-
-    folders = args.bundle or [packaged_bundle(args.member)]
-    _check_member(group(args), folders)
-    models = {name(group(args), args.tta) for name in needs or (classify_name,)}
-    server = stack.enter_context(embedded_server(folders, ensembles=models, progress=say))
-    return stack.enter_context(Client(server.url, **options))
+    return find_or_start(
+        args.url,
+        args.bundle or [],
+        stack,
+        models={name(group(args), args.tta) for name in needs or (classify_name,)},
+        progress=say,
+        tls=_tls(args),
+        cache=cache,
+        **_options(args, decoder),
+    )
 
 
 def say(sentence: str) -> None:
     """Talk to whoever runs the command."""
     print(f"reelkind: {sentence}", file=sys.stderr)
-
-
-def _check_member(wanted: str | None, folders: Sequence[str | os.PathLike[str]]) -> None:
-    """Complain, before a server is started, of a member that it would not have."""
-    from reelkind.client import InvalidOption
-    from reelkind.core import bundle
-    from reelkind.core.specs import ALL_MEMBERS
-
-    members = [bundle.load(folder).name for folder in folders]
-    if wanted not in (None, *members, *([ALL_MEMBERS] if len(members) > 1 else [])):
-        raise InvalidOption(
-            f"a server for this run has only {', '.join(members)}, not {wanted}: add others by --bundle"
-        )
 
 
 def _options(args: argparse.Namespace, decoder: Decoder) -> dict[str, Any]:

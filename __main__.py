@@ -1,0 +1,7 @@
+"""``python -m reelkind``."""
+
+import sys
+
+from reelkind.cli.main import main
+
+sys.exit(main())
