@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from .options import connecting as _connecting
+from .options import connecting
 from .options.arguments import UsageError, positive
-from .output import printing as _printing
+from .output import printing
 
 if TYPE_CHECKING:
     from reelkind.client import Client, FeatureCache
@@ -40,7 +40,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="PATH",
         help="video, picture or features file; folder, searched to any depth; - for stdin",
     )
-    _printing.add_shape(parser, jsonl="one JSON object a video", csv="a header, then one row a video")
+    printing.add_shape(parser, jsonl="one JSON object a video", csv="a header, then one row a video")
     parser.add_argument("--top-k", type=positive, default=1, metavar="N", help="show the N likeliest classes (table)")
     parser.add_argument("--attention", action="store_true", help="add each frame's weight and time (--jsonl)")
     parser.add_argument(
@@ -49,14 +49,14 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--subcategories", action="store_true", help="all 46 of them instead of the likeliest five (--jsonl)"
     )
-    _connecting.add_arguments(parser)
-    _connecting.add_abstaining(parser)
-    _connecting.add_decoding(parser)
+    connecting.add_arguments(parser)
+    connecting.add_abstaining(parser)
+    connecting.add_decoding(parser)
     parser.add_argument(
         "--cache", action="store_true", help="keep features of videos, and start from them where they are known"
     )
     parser.add_argument("--cache-dir", metavar="DIR", help="... in this folder (default: the user's cache)")
-    _printing.add_progress(parser)
+    printing.add_progress(parser)
     parser.set_defaults(run=run)
 
 
@@ -69,15 +69,15 @@ def run(args: argparse.Namespace) -> int:
 
     if (args.attention or args.embedding or args.subcategories) and not args.jsonl:
         raise UsageError("--attention, --embedding and --subcategories are for --jsonl")
-    _printing.take_any_name()
+    printing.take_any_name()
     inputs = _inputs.expand(args.paths, sys.stdin)
     if inputs == []:
         if args.csv:
             _report.Csv()  # without rows
-        return _printing.say_nothing_named()
+        return printing.say_nothing_named()
     with ExitStack() as stack:
         needs = (classify_name, features_name, classify_features_name)
-        client = _connecting.connect(args, stack, _connecting.decoder(args, stack), needs=needs, cache=_cache(args))
+        client = connecting.connect(args, stack, connecting.decoder(args, stack), needs=needs, cache=_cache(args))
         info = client.server_info()
         _report.warn_untrained(info)
         report = _report.make(args, inputs, info)
@@ -99,7 +99,7 @@ def _print_all(report: Any, answers: Iterable[Answer], inputs: Any, args: argpar
                 report.add(answer)
             progress.advance()
     if num_failed and num_answers > 1:
-        _connecting.say(f"{num_failed} of {num_answers} without an answer")
+        connecting.say(f"{num_failed} of {num_answers} without an answer")
     return EXIT_FAILED if num_failed else 0
 
 

@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import connecting as _connecting
+from .options import connecting
 from .options.arguments import frames_per_second
-from .output import printing as _printing
+from .output import printing
 
 if TYPE_CHECKING:
     from reelkind.client import Client
@@ -59,9 +59,9 @@ def _add_extract(commands: Any) -> None:
         help="frames a second, for `reelkind timeline` (default: the frames of a clip, for `reelkind classify`)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace features files made from something else")
-    _connecting.add_arguments(parser)
-    _connecting.add_decoding(parser)
-    _printing.add_progress(parser)
+    connecting.add_arguments(parser)
+    connecting.add_decoding(parser)
+    printing.add_progress(parser)
     parser.set_defaults(run=run_extract)
 
 
@@ -83,15 +83,15 @@ def run_extract(args: argparse.Namespace) -> int:
     from .options import inputs as _inputs
     from .output.report import Progress
 
-    _printing.take_any_name()
+    printing.take_any_name()
     pairs = _with_targets(_inputs.expand(args.paths, sys.stdin, features=False), args.out)
     if not pairs:
-        return _printing.say_nothing_named()
+        return printing.say_nothing_named()
     args.out.mkdir(parents=True, exist_ok=True)
     num_failed = 0
     with ExitStack() as stack:
-        decoding = _connecting.decoder(args, stack)
-        client = _connecting.connect(args, stack, decoding, needs=(features_name,))
+        decoding = connecting.decoder(args, stack)
+        client = connecting.connect(args, stack, decoding, needs=(features_name,))
         work = partial(_extract, client, client.features_recipe(rate=args.rate), args)
         # Two more than decode keep the server busy; streams do that by themselves.
         pool = ThreadPoolExecutor(decoding.num_workers + (0 if args.rate else 2))
@@ -103,10 +103,10 @@ def run_extract(args: argparse.Namespace) -> int:
                     print(target, flush=True)
                 else:
                     num_failed += 1
-                    _connecting.say(problem)
+                    connecting.say(problem)
             progress.advance()
     if num_failed and len(pairs) > 1:
-        _connecting.say(f"{num_failed} of {len(pairs)} without features")
+        connecting.say(f"{num_failed} of {len(pairs)} without features")
     return EXIT_FAILED if num_failed else 0
 
 
@@ -116,7 +116,7 @@ def run_cache(args: argparse.Namespace) -> int:
 
     cache = FeatureCache(args.folder)
     if args.clear:
-        _connecting.say(f"removed {cache.clear()} entries")
+        connecting.say(f"removed {cache.clear()} entries")
     info = cache.info()
     print(f"{info.folder}: {info.num_entries} entries, {info.num_bytes / 1e6:.1f} MB of {info.max_bytes / 1e6:.0f} MB")
     return 0

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import connecting as _connecting
+from .options import connecting
 from .options.arguments import RATE, SWITCH_PENALTY, WINDOW_S, UsageError, frames_per_second, nats, seconds
-from .output import printing as _printing
+from .output import printing
 
 if TYPE_CHECKING:
     from reelkind.client import Client, Timeline
@@ -45,7 +45,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="PATH",
         help="video file, or features file made with a rate; folder, searched to any depth; - for stdin",
     )
-    _printing.add_shape(
+    printing.add_shape(
         parser,
         jsonl="a JSON object a segment, and one a video, as they are final",
         csv="a header, then one row a segment and one a video",
@@ -73,10 +73,10 @@ def add_parser(subparsers: Any) -> None:
         metavar="NATS",
         help="evidence that a change of class needs: less for more and shorter segments (default: %(default)g)",
     )
-    _connecting.add_arguments(parser)
-    _connecting.add_abstaining(parser)
-    _connecting.add_decoding(parser)
-    _printing.add_progress(parser)
+    connecting.add_arguments(parser)
+    connecting.add_abstaining(parser)
+    connecting.add_decoding(parser)
+    printing.add_progress(parser)
     parser.set_defaults(run=run)
 
 
@@ -86,23 +86,22 @@ def run(args: argparse.Namespace) -> int:
 
     from .options import inputs as _inputs
     from .output import report as _report
-    from .output import timeline_plot as _timeline_plot
-    from .output import timeline_report as _timeline_report
+    from .output import timeline_plot, timeline_report
 
     if (args.windows or args.embeddings) and not args.jsonl:
         raise UsageError("--windows and --embeddings are for --jsonl")
-    _printing.take_any_name()
+    printing.take_any_name()
     inputs = _inputs.expand(args.paths, sys.stdin)
-    report = _timeline_report.make(args)
+    report = timeline_report.make(args)
     if inputs == []:
-        return _printing.say_nothing_named()
+        return printing.say_nothing_named()
     args.jobs = args.jobs or 1  # one file at a time, whose decoder works beside the server
     timelines: list[Timeline] = []
     num_videos = num_failed = 0
     with ExitStack() as stack:
-        decoder = _connecting.decoder(args, stack)
+        decoder = connecting.decoder(args, stack)
         needs = (classify_name, features_name, classify_features_name)
-        client = _connecting.connect(args, stack, decoder, needs=needs)
+        client = connecting.connect(args, stack, decoder, needs=needs)
         _report.warn_untrained(client.server_info())
         for item in inputs:
             num_videos += 1
@@ -111,9 +110,9 @@ def run(args: argparse.Namespace) -> int:
             if found is not None and args.plot:
                 timelines.append(replace(found, windows=()))  # drawn are the segments
     if args.plot:
-        _timeline_plot.write(timelines, args.plot)
+        timeline_plot.write(timelines, args.plot)
     if num_failed and num_videos > 1:
-        _connecting.say(f"{num_failed} of {num_videos} without a whole timeline")
+        connecting.say(f"{num_failed} of {num_videos} without a whole timeline")
     return EXIT_FAILED if num_failed else 0
 
 

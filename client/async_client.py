@@ -18,8 +18,7 @@ from reelkind.core.timing.timeline import WINDOW_S
 from reelkind.video.decoding import Decoder
 
 from . import features as _features
-from . import session as _session
-from . import stream as _stream
+from . import session, stream
 from .answers.handshake import ServerInfo
 from .answers.prediction import Failure, Prediction
 from .answers.timeline import Event, Timeline
@@ -38,12 +37,12 @@ class AsyncClient:
 
     def __init__(
         self,
-        url: str = _session.DEFAULT_URL,
+        url: str = session.DEFAULT_URL,
         *,
         member: str | None = None,
         tta: str = "off",
-        timeout_s: float = _session.TIMEOUT_S,
-        retry_s: float = _session.RETRY_S,
+        timeout_s: float = session.TIMEOUT_S,
+        retry_s: float = session.RETRY_S,
         decoder: Decoder | None = None,
         headers: Mapping[str, str] | None = None,
         tls: bool | Tls = False,
@@ -84,7 +83,7 @@ class AsyncClient:
         return await _features.classify(self._session, self._cache, path, self._session.choose(member, tta))
 
     async def classify_bytes(
-        self, data: Data, name: str = _session.BYTES_NAME, *, member: str | None = None, tta: str | None = None
+        self, data: Data, name: str = session.BYTES_NAME, *, member: str | None = None, tta: str | None = None
     ) -> Prediction:
         """As ``Client.classify_bytes``."""
         choice = self._session.choose(member, tta)
@@ -114,7 +113,7 @@ class AsyncClient:
         choice = self._session.choose(member, tta)
         if rate is None:
             return await _features.extract_clip(self._session, self._cache, path, choice)
-        return await _stream.extract_stream(self._session, path, choice, rate, progress, _spawn)
+        return await stream.extract_stream(self._session, path, choice, rate, progress, _spawn)
 
     async def features_recipe(
         self, *, rate: float | None = None, member: str | None = None, tta: str | None = None
@@ -203,7 +202,7 @@ class AsyncClient:
     def _stream(
         self, path: StrPath, wanted: Wanted, progress: Progress | None, choice: Choice
     ) -> AsyncGenerator[Event, None]:
-        return _stream.timeline(self._session, path, choice, wanted, progress, _spawn)
+        return stream.timeline(self._session, path, choice, wanted, progress, _spawn)
 
     async def _attempt(self, path: StrPath, choice: Choice, places: asyncio.Semaphore) -> Prediction | Failure:
         async with places:

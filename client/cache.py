@@ -16,7 +16,7 @@ from reelkind.core.files import features_files as files
 from reelkind.core.files.user_cache import user_cache
 from reelkind.core.files.whole_files import PART_SUFFIX, write_whole
 
-from . import known_files as _known_files
+from . import known_files
 from .known_files import Identity
 from .source import StrPath, source_of
 from .transport.errors import InvalidOption
@@ -83,7 +83,7 @@ class FeatureCache:
         if before is None:
             return source_of(path)
         is_settled = before.is_settled  # now: a change while the file is being read must show in its times
-        kept = self._place(before.key, _known_files.SUFFIX)
+        kept = self._place(before.key, known_files.SUFFIX)
         sha256 = before.read(self._read(kept) or b"")
         if sha256 is not None:
             return Source.known(path, sha256, before.num_bytes)
@@ -165,7 +165,7 @@ class FeatureCache:
                 status = path.stat()
             except OSError:  # another process was quicker
                 continue
-            if path.name.endswith((files.SUFFIX, _known_files.SUFFIX, PART_SUFFIX)):
+            if path.name.endswith((files.SUFFIX, known_files.SUFFIX, PART_SUFFIX)):
                 found.append((status.st_mtime, status.st_size, path))
         return sorted(found)
 

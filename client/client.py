@@ -16,8 +16,7 @@ from reelkind.core.timing.timeline import WINDOW_S
 from reelkind.video.decoding import Decoder
 
 from . import features as _features
-from . import session as _session
-from . import stream as _stream
+from . import session, stream
 from .answers.handshake import ServerInfo
 from .answers.prediction import Failure, Prediction
 from .answers.timeline import Event, Timeline
@@ -64,12 +63,12 @@ class Client:
 
     def __init__(
         self,
-        url: str = _session.DEFAULT_URL,
+        url: str = session.DEFAULT_URL,
         *,
         member: str | None = None,
         tta: str = "off",
-        timeout_s: float = _session.TIMEOUT_S,
-        retry_s: float = _session.RETRY_S,
+        timeout_s: float = session.TIMEOUT_S,
+        retry_s: float = session.RETRY_S,
         decoder: Decoder | None = None,
         headers: Mapping[str, str] | None = None,
         tls: bool | Tls = False,
@@ -125,7 +124,7 @@ class Client:
         return finish(_features.classify(self._session, self._cache, path, self._session.choose(member, tta)))
 
     def classify_bytes(
-        self, data: Data, name: str = _session.BYTES_NAME, *, member: str | None = None, tta: str | None = None
+        self, data: Data, name: str = session.BYTES_NAME, *, member: str | None = None, tta: str | None = None
     ) -> Prediction:
         """Classify a video that is in memory or in an open binary file, called ``name``; errors as ``classify``."""
         choice = self._session.choose(member, tta)
@@ -182,7 +181,7 @@ class Client:
         if rate is None:
             return finish(_features.extract_clip(self._session, self._cache, path, choice))
         with Threads(IN_FLIGHT) as spawn:
-            return finish(_stream.extract_stream(self._session, path, choice, rate, progress, spawn))
+            return finish(stream.extract_stream(self._session, path, choice, rate, progress, spawn))
 
     def features_recipe(
         self, *, rate: float | None = None, member: str | None = None, tta: str | None = None
@@ -293,7 +292,7 @@ class Client:
     def _stream(
         self, path: StrPath, wanted: Wanted, progress: Progress | None, choice: Choice
     ) -> Generator[Event, None, None]:
-        return iterate(partial(_stream.timeline, self._session, path, choice, wanted, progress), IN_FLIGHT)
+        return iterate(partial(stream.timeline, self._session, path, choice, wanted, progress), IN_FLIGHT)
 
     def _attempt(self, choice: Choice, path: StrPath) -> Prediction | Failure:
         try:

@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
-from .answers import handshake as _handshake
-from .answers import wire as _wire
+from .answers import handshake, wire
 from .answers.handshake import ServerInfo
 from .transport.address import Address, Tls, check_headers, parse_url, tls_for
 from .transport.errors import (
@@ -116,7 +115,7 @@ class Connection:
             ClientError: if it cannot be sent or is not answered.
         """
         info = await self.info(model)
-        checked = _wire.check_request(inputs, info, self.transport.max_request_bytes)
+        checked = wire.check_request(inputs, info, self.transport.max_request_bytes)
         names = info.outputs if outputs is None else outputs
         async with self._regions.lend(checked) as loan:
             reply = await self._patiently(partial(loan.infer, model, names), self._timeout_s, known=True)
@@ -151,7 +150,7 @@ class Connection:
             await self.transport.close()
 
     async def _ask_info(self, model: str, timeout_s: float) -> ServerInfo:
-        info = _handshake.read_config(await self.transport.config(model, timeout_s), self.url)
+        info = handshake.read_config(await self.transport.config(model, timeout_s), self.url)
         self._infos[model] = time.monotonic(), info
         return info
 

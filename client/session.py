@@ -12,7 +12,7 @@ import numpy.typing as npt
 from reelkind.core import specs, tensors
 from reelkind.video.decoding import Decoded, Decoder, InlineDecoder
 
-from .answers import wire as _wire
+from .answers import wire
 from .answers.handshake import ServerInfo
 from .answers.prediction import Prediction
 from .answers.wire import Threshold
@@ -99,12 +99,12 @@ class Session(Connection):
         self.threshold(await self.info(model))  # what cannot be had is said before anything is sent
         found = await self.request(model, inputs)
         info = await self.info(model)  # of those who have answered
-        size = _wire.size_of(*next(iter(inputs.items())))
-        answer = _wire.read_answer(found, size, info)
+        size = wire.size_of(*next(iter(inputs.items())))
+        answer = wire.read_answer(found, size, info)
         infer_ms = (time.perf_counter() - started) * 1000
         timings = {"decode": decode_ms, "infer": infer_ms, "total": decode_ms + infer_ms}
-        about = _wire.About(path, _wire.check_times(times_ms, size[1]), timings)
-        return _wire.predictions(answer, info, self.threshold(info), about)
+        about = wire.About(path, wire.check_times(times_ms, size[1]), timings)
+        return wire.predictions(answer, info, self.threshold(info), about)
 
     async def check(self, choice: Choice) -> ServerInfo:
         """The handshake, and whether what the client was asked for can be had: one error, not one a file."""
@@ -130,7 +130,7 @@ class Session(Connection):
         self, frames: npt.ArrayLike, times_ms: npt.ArrayLike | None, choice: Choice
     ) -> Prediction | Sequence[Prediction]:
         model = specs.classify_name(*choice)
-        inputs = {tensors.FRAMES.name: _wire.as_batch(frames)}
+        inputs = {tensors.FRAMES.name: wire.as_batch(frames)}
         found = await self.predict(model, inputs, times_ms=times_ms)
         return found[0] if np.ndim(frames) == len(tensors.FRAMES.shape) - 1 else found
 

@@ -27,7 +27,7 @@ with TritonServer(sys.argv[1], grpc_port=0, http_port=0, metrics_port=0) as serv
 
 SESSION = """
 import sys
-from reelkind.export.onnx_runtime import onnxruntime
+from reelkind.export.pipelines.onnx_runtime import onnxruntime
 onnxruntime.InferenceSession(sys.argv[1] + "/tiny_answer/1/model.onnx", providers=["CPUExecutionProvider"])
 """
 

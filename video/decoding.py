@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from reelkind.core.errors import InvalidOption
 from reelkind.core.limits import MEMORY_BYTES, WAKE_UP_S, Limits
-from reelkind.video import worker_main as reading
+from reelkind.video import worker_main
 from reelkind.video.clip import Chunk, Clip, VideoError, read_clip, read_stream
 
 from .worker import NOT_STARTED, Gone, Worker
@@ -87,7 +87,7 @@ class InlineDecoder:
         except VideoError:
             raise
         except Exception as error:
-            raise reading.unforeseen(path, error) from error
+            raise worker_main.unforeseen(path, error) from error
         return Decoded(clip, (time.perf_counter() - started) * 1000)
 
     def stream(self, path: str | os.PathLike[str], *, rate: float, size_px: int) -> Generator[Chunk, None, None]:
@@ -97,7 +97,7 @@ class InlineDecoder:
         except VideoError:
             raise
         except Exception as error:
-            raise reading.unforeseen(path, error) from error
+            raise worker_main.unforeseen(path, error) from error
 
     def close(self) -> None:
         """Nothing is held."""
@@ -240,7 +240,7 @@ class ProcessDecoder:
         self.close()
 
 
-def _job(read: Callable[..., Any], path: str | os.PathLike[str], wanted: dict[str, Any]) -> reading.Job:
+def _job(read: Callable[..., Any], path: str | os.PathLike[str], wanted: dict[str, Any]) -> worker_main.Job:
     """Have a file read as this process would find it now: a worker was started in another folder, maybe.
 
     Raises:

@@ -15,7 +15,7 @@ from typing import Any
 
 from reelkind.core.errors import VideoError
 from reelkind.core.limits import Limits
-from reelkind.video import worker_main as reading
+from reelkind.video import worker_main
 from reelkind.video.clip import Chunk, Clip
 
 START_TIMEOUT_S = 60.0  # a worker is ready after half a second, on a machine under load after several
@@ -29,8 +29,8 @@ class Gone(Exception):  # noqa: N818
 _PROGRAM = """\
 import json, sys
 sys.path[:] = json.loads(sys.argv[2])
-from reelkind.core import reading
-reading.main(int(sys.argv[1]), json.loads(sys.argv[3]))
+from reelkind.video import worker_main
+worker_main.main(int(sys.argv[1]), json.loads(sys.argv[3]))
 """
 
 
@@ -58,7 +58,7 @@ class Worker:
     def lives(self) -> bool:
         return self._process.poll() is None
 
-    def ask(self, job: reading.Job, timeout_s: float) -> tuple[Clip | VideoError, float]:
+    def ask(self, job: worker_main.Job, timeout_s: float) -> tuple[Clip | VideoError, float]:
         """Have one file read and say in how many milliseconds; a start that takes its time is not the file's fault.
 
         Raises:
@@ -69,7 +69,7 @@ class Worker:
         answer = self._next_answer(timeout_s)
         return answer, (time.perf_counter() - started) * 1000
 
-    def ask_for_stream(self, job: reading.Job, timeout_s: float) -> Iterator[Chunk | VideoError]:
+    def ask_for_stream(self, job: worker_main.Job, timeout_s: float) -> Iterator[Chunk | VideoError]:
         """Have one file read chunk by chunk, each of which may take ``timeout_s``; an error comes last.
 
         Raises:
@@ -79,7 +79,7 @@ class Worker:
         while (answer := self._next_answer(timeout_s)) is not None:
             yield answer
 
-    def _send(self, job: reading.Job) -> None:
+    def _send(self, job: worker_main.Job) -> None:
         if not self._ready:
             self._receive(START_TIMEOUT_S, NOT_STARTED)
             self._ready = True

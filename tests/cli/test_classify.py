@@ -23,7 +23,7 @@ from videos import bars, write_video
 from reelkind import bundles
 from reelkind.cli import classify
 from reelkind.cli.main import EXIT_BROKEN_PIPE
-from reelkind.cli.options import connecting as _connecting
+from reelkind.cli.options import connecting
 from reelkind.client import Client, InlineDecoder, InvalidOption, TlsFailed
 from reelkind.core.errors import ReelkindError
 from reelkind.core.taxonomy.classes import CLASSES
@@ -40,7 +40,7 @@ def clip_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def inline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Decode in this process: starting others takes a second a test."""
-    monkeypatch.setattr(_connecting, "decoder", lambda args, stack: InlineDecoder())
+    monkeypatch.setattr(connecting, "decoder", lambda args, stack: InlineDecoder())
 
 
 def run(*arguments: object) -> int:
@@ -207,7 +207,7 @@ def test_encryption_reaches_the_client(standin: StandinServer, clip_path: Path, 
 
 
 def test_encryption_needs_a_server_by_name(clip_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(_connecting.URL_VARIABLE, raising=False)
+    monkeypatch.delenv(connecting.URL_VARIABLE, raising=False)
     with pytest.raises(InvalidOption, match="name it with --url"):
         run("--tls", clip_path)
 
@@ -262,7 +262,7 @@ def test_a_named_server_that_is_away_is_an_error_and_not_replaced(
     standin: StandinServer, clip_path: Path, monkeypatch: pytest.MonkeyPatch, by_variable: bool
 ) -> None:
     standin.stop()
-    monkeypatch.setenv(_connecting.URL_VARIABLE, standin.url if by_variable else "unused:1")
+    monkeypatch.setenv(connecting.URL_VARIABLE, standin.url if by_variable else "unused:1")
     with pytest.raises(ReelkindError, match=f"no server answers at {standin.url}"):
         run(*([] if by_variable else ["--url", standin.url]), clip_path)
 
@@ -302,7 +302,7 @@ def test_without_a_server_one_is_started_with_what_the_run_needs(
     away.stop()
     monkeypatch.setattr("reelkind.deployment.embedded.embedded_server", embedded_server)
     monkeypatch.setattr("reelkind.client.DEFAULT_URL", away.url)
-    monkeypatch.delenv(_connecting.URL_VARIABLE, raising=False)
+    monkeypatch.delenv(connecting.URL_VARIABLE, raising=False)
     assert run("--jsonl", clip_path, *arguments) == 0
     assert started == [folders]
     answer = json.loads(capsys.readouterr().out)
@@ -320,7 +320,7 @@ def test_a_server_at_the_default_address_is_used(
     standin: StandinServer, clip_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr("reelkind.client.DEFAULT_URL", standin.url)
-    monkeypatch.delenv(_connecting.URL_VARIABLE, raising=False)
+    monkeypatch.delenv(connecting.URL_VARIABLE, raising=False)
     assert run("--jsonl", clip_path) == 0
     assert capsys.readouterr().err == ""
 
@@ -350,8 +350,7 @@ def test_wrong_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFix
 
 
 def test_help_names_the_defaults_of_the_client() -> None:
-    from reelkind.client import DEFAULT_URL
-    from reelkind.client import session as _session
+    from reelkind.client import DEFAULT_URL, session
     from reelkind.core.specs import TTA
     from reelkind.video import decoding
 
@@ -359,8 +358,8 @@ def test_help_names_the_defaults_of_the_client() -> None:
     subparsers = parser.add_subparsers()
     classify.add_parser(subparsers)
     text = " ".join(subparsers.choices["classify"].format_help().split())
-    assert _connecting.TTA == TTA
-    for default in (DEFAULT_URL, f"{{{','.join(TTA)}}}", f"(default: {_session.TIMEOUT_S:g})"):
+    assert connecting.TTA == TTA
+    for default in (DEFAULT_URL, f"{{{','.join(TTA)}}}", f"(default: {session.TIMEOUT_S:g})"):
         assert default in text
     assert f"(default: {decoding.DECODE_TIMEOUT_S:g})" in text
 

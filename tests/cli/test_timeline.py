@@ -16,7 +16,7 @@ from videos import write_video
 
 from reelkind.cli.main import main
 from reelkind.cli.options import arguments as _arguments
-from reelkind.cli.options import connecting as _connecting
+from reelkind.cli.options import connecting
 from reelkind.client import InlineDecoder
 from reelkind.core.files import features_files as files
 from reelkind.core.timing import segments
@@ -62,7 +62,7 @@ def cut_off(folder: Path) -> Path:
 @pytest.fixture(autouse=True)
 def inline(monkeypatch: pytest.MonkeyPatch, standin: StandinServer) -> None:
     """Decode in this process: starting others takes a second a test."""
-    monkeypatch.setattr(_connecting, "decoder", lambda args, stack: InlineDecoder())
+    monkeypatch.setattr(connecting, "decoder", lambda args, stack: InlineDecoder())
     monkeypatch.setenv("REELKIND_URL", standin.url)
 
 

@@ -9,9 +9,8 @@ import pytest
 from standin import StandinServer
 from videos import write_video
 
-from reelkind.client import Client, FeatureCache, VideoError
+from reelkind.client import Client, FeatureCache, VideoError, known_files
 from reelkind.client import cache as _cache
-from reelkind.client import known_files as _known_files
 from reelkind.core.features import Source
 
 
@@ -24,7 +23,7 @@ def video(tmp_path: Path) -> Path:
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FeatureCache:
     """Of files that need not settle."""
-    monkeypatch.setattr(_known_files, "SETTLED_NS", 0)
+    monkeypatch.setattr(known_files, "SETTLED_NS", 0)
     return FeatureCache(tmp_path / "cache")
 
 
@@ -76,7 +75,7 @@ def test_a_change_shows_though_size_and_time_are_as_before(
 def test_a_file_that_was_changed_a_moment_ago_is_read_again(
     tmp_path: Path, video: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_known_files, "SETTLED_NS", 3600 * 10**9)
+    monkeypatch.setattr(known_files, "SETTLED_NS", 3600 * 10**9)
     cache = FeatureCache(tmp_path / "cache")
     for _ in range(2):
         cache.source_of(video)
@@ -126,11 +125,11 @@ def test_a_file_that_was_new_when_reading_began_is_read_again(
     tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache, names = FeatureCache(tmp_path / "cache"), []
-    monkeypatch.setattr(_known_files, "SETTLED_NS", 3600 * 10**9)
+    monkeypatch.setattr(known_files, "SETTLED_NS", 3600 * 10**9)
 
     def read_for_long(path: str | os.PathLike[str]) -> Source:
         names.append(path)
-        monkeypatch.setattr(_known_files, "SETTLED_NS", 0)  # so long that the file has settled meanwhile
+        monkeypatch.setattr(known_files, "SETTLED_NS", 0)  # so long that the file has settled meanwhile
         return Source.of(path)
 
     monkeypatch.setattr(_cache, "source_of", read_for_long)

@@ -13,7 +13,7 @@ from standin import StandinServer
 from videos import write_video
 
 from reelkind.cli.main import main
-from reelkind.cli.options import connecting as _connecting
+from reelkind.cli.options import connecting
 from reelkind.client import AsyncClient, Client, InlineDecoder, VideoError
 from reelkind.video.clip import Chunk
 from reelkind.video.decoding import Decoded
@@ -73,7 +73,7 @@ def test_the_command_writes_no_file_for_it(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
 ) -> None:
-    monkeypatch.setattr(_connecting, "decoder", lambda args, stack: decoder)
+    monkeypatch.setattr(connecting, "decoder", lambda args, stack: decoder)
     arguments = ["features", "extract", str(video), "--out", str(tmp_path / "out"), "--url", standin.url]
     assert main(arguments) == 1
     captured = capsys.readouterr()

@@ -364,10 +364,9 @@ def test_features_of_a_file_that_is_cut_off_are_not_made(client: Client, tmp_pat
 def test_weights_that_change_in_the_midst_are_noticed(
     client: Client, standin: StandinServer, four_parts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from reelkind.client import ContractMismatch
-    from reelkind.client import connection as _connection
+    from reelkind.client import ContractMismatch, connection
 
-    monkeypatch.setattr(_connection, "INFO_AGE_S", 0)
+    monkeypatch.setattr(connection, "INFO_AGE_S", 0)
     events = client.stream_timeline(four_parts, **HOW)
     next(events)
     standin.parameters["weights"] = "1" * 64

@@ -20,7 +20,7 @@ from reelkind.export.pipelines.reference import onnx_stage, onnx_stages
 from reelkind.export.repository.repository import standard_ensembles, write_repository
 from reelkind.export.untrained import write_untrained_bundle
 from reelkind.models.clip_vit import TINY_NAME
-from reelkind.serving.runner import executors as runtimes
+from reelkind.serving.runner import executors
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_weights_are_placed_as_another_name_of_the_same_file(tmp_path: Path) -> 
 
 def test_no_frame_depends_on_what_is_asked_with_it(tiny: Bundle) -> None:
     path = tiny.path("onnx", "backbone_int8.onnx")
-    alone, runtime = onnx_stage(path, num_threads=1), runtimes.load(path, "onnxruntime", 2, frames_per_run=1)
+    alone, runtime = onnx_stage(path, num_threads=1), executors.load(path, "onnxruntime", 2, frames_per_run=1)
     rng = np.random.default_rng(0)
     requests = [
         rng.integers(0, 256, (*shape, 3, 32, 32), dtype=np.uint8) for shape in ((2, 4, 3), (1, 1, 5), (1, 2, 1))

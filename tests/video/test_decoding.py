@@ -20,9 +20,8 @@ from client import reader_doubles
 from reelkind.client import InlineDecoder, InvalidOption, ProcessDecoder, VideoError
 from reelkind.core.limits import Limits
 from reelkind.core.timing.clips import segment_middles
-from reelkind.video import decoding
+from reelkind.video import decoding, worker_main
 from reelkind.video import worker as _worker
-from reelkind.video import worker_main as reading
 from reelkind.video.clip import read_clip, read_stream
 
 
@@ -93,7 +92,7 @@ def test_who_is_interrupted_leaves_no_answer_for_the_next_file(
 ) -> None:
     ask = _worker.Worker.ask
 
-    def interrupted(worker: _worker.Worker, job: reading.Job, timeout_s: float) -> Any:
+    def interrupted(worker: _worker.Worker, job: worker_main.Job, timeout_s: float) -> Any:
         worker._connection.send(job)  # under way, when Ctrl-C comes
         raise KeyboardInterrupt
 

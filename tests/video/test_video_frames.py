@@ -9,7 +9,7 @@ from videos import CORNERS, corners, decode_everything, on_screen, read_indices,
 
 from reelkind.core.timing.clips import segment_middles
 from reelkind.video import clip as video
-from reelkind.video import seeking as _frames
+from reelkind.video import seeking
 from reelkind.video.container import extent, open_file
 
 VP9 = {"codec": "libvpx-vp9", "codec_options": {"cpu-used": "8", "deadline": "realtime"}}
@@ -27,14 +27,14 @@ def expected(path: Path, num_frames: int = 16) -> list[int]:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Timestamps of every picture that comes out of the decoder."""
     seen: list[int] = []
-    decode = _frames._decode
+    decode = seeking._decode
 
-    def counted(*args, **options) -> Iterator[_frames.Picture]:
+    def counted(*args, **options) -> Iterator[seeking.Picture]:
         for picture in decode(*args, **options):
             seen.append(picture.pts)
             yield picture
 
-    monkeypatch.setattr(_frames, "_decode", counted)
+    monkeypatch.setattr(seeking, "_decode", counted)
     return seen
 
 
@@ -115,7 +115,7 @@ def test_seeking_and_reading_through_give_the_same_frames(
     sought = video.read_clip(path)
     num_sought = len(decoded)
     decoded.clear()
-    monkeypatch.setattr(_frames._Seeker, "worthwhile", lambda *_: False)
+    monkeypatch.setattr(seeking._Seeker, "worthwhile", lambda *_: False)
     read_through = video.read_clip(path)
     assert np.array_equal(sought.frames, read_through.frames)
     assert np.array_equal(sought.times_ms, read_through.times_ms)

@@ -13,7 +13,7 @@ from videos import bars
 
 from reelkind import client
 from reelkind.client import AsyncClient, Client, ClientError, ReelkindError, ServerFailed
-from reelkind.client.transport import errors as _errors
+from reelkind.client.transport import errors
 from reelkind.client.transport.errors import BY_STATUS, from_status
 
 URL = "gpu-7:8001"
@@ -153,7 +153,7 @@ def every_error() -> list[type[ClientError]]:
 @pytest.mark.parametrize("kind", every_error(), ids=lambda kind: kind.__name__)
 def test_errors_are_public_drawn_and_survive_pickling(kind: type[ClientError]) -> None:
     assert getattr(client, kind.__name__) is kind
-    assert kind.__name__ in (_errors.__doc__ or "")
+    assert kind.__name__ in (errors.__doc__ or "")
     assert issubclass(kind, ReelkindError)
     error = pickle.loads(pickle.dumps(kind("what happened", "INTERNAL")))
     assert (type(error), str(error), error.status) == (kind, "what happened", "INTERNAL")

@@ -21,7 +21,7 @@ from tritonclient import grpc as triton
 from tritonclient.grpc import service_pb2
 
 from reelkind.client import AsyncClient, Client, Prediction, RequestCancelled, RequestTimeout
-from reelkind.client.transport import shared_memory as _shared_memory
+from reelkind.client.transport import shared_memory
 from reelkind.client.transport.transport import finish, offsets
 from reelkind.core.specs import classify_features_name, features_name
 
@@ -45,7 +45,7 @@ if sys.argv[2] == "kill":
 
 def files(pid: int | None = None) -> list[str]:
     """Regions of one process, this one by default: other clients on this machine have their own."""
-    return [path.name for path in Path("/dev/shm").glob(f"{_shared_memory.PREFIX}{pid or os.getpid()}-*")]
+    return [path.name for path in Path("/dev/shm").glob(f"{shared_memory.PREFIX}{pid or os.getpid()}-*")]
 
 
 def scores(client: Client, frames: np.ndarray) -> list[float]:
@@ -61,7 +61,7 @@ def known(server: TritonServer) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def _no_region_is_left(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(_shared_memory, "TIMEOUT_S", 60.0)  # the server may be slow to let go of a region
+    monkeypatch.setattr(shared_memory, "TIMEOUT_S", 60.0)  # the server may be slow to let go of a region
     if "triton_server" in request.fixturenames:
         with triton.InferenceServerClient(request.getfixturevalue("triton_server").url) as client:
             client.unregister_system_shared_memory()  # of tests that failed
@@ -145,7 +145,7 @@ def test_features_go_through_regions_too(triton_server: TritonServer, served_bun
         session = client.session
         frames = np.random.default_rng(0).integers(0, 256, (2, 16, 32, 32, 3), np.uint8)
         features = finish(session.request(features_name(member), {"frames": frames}))
-        assert sum(array.nbytes for array in features.values()) > _shared_memory.MIN_BYTES
+        assert sum(array.nbytes for array in features.values()) > shared_memory.MIN_BYTES
         through_head = finish(session.predict(classify_features_name(member), features))
         expected = client.classify_frames(frames, member=member)
         assert [answer.scores for answer in through_head] == [answer.scores for answer in expected]  # type: ignore[union-attr]
@@ -239,7 +239,7 @@ def test_a_full_shared_memory_means_the_wire(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(_shared_memory.os, "posix_fallocate", fail)
+    monkeypatch.setattr(shared_memory.os, "posix_fallocate", fail)
     with Client(standin.url) as client:
         assert scores(client, FRAMES[0]) == pytest.approx(expected_probabilities(FRAMES[:1])[0], rel=1e-5)
 
@@ -250,7 +250,7 @@ def test_tensors_of_a_region_do_not_overlap() -> None:
     assert starts["b"] >= inputs["a"].nbytes
     assert starts["b"] % inputs["b"].itemsize == 0
     assert num_bytes >= starts["b"] + inputs["b"].nbytes
-    region = _shared_memory._Region(num_bytes)
+    region = shared_memory._Region(num_bytes)
     try:
         region.fill(inputs)
         raw = Path("/dev/shm", region.name).read_bytes()

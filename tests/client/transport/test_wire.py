@@ -13,8 +13,7 @@ from reelkind.client import (
     ServerInfo,
     Tls,
 )
-from reelkind.client.answers import handshake as _handshake
-from reelkind.client.answers import wire as _wire
+from reelkind.client.answers import handshake, wire
 from reelkind.client.transport.address import check_headers, parse_url, tls_for
 from reelkind.client.transport.grpc_transport import _channel_args
 from reelkind.client.transport.transport import Array, ModelConfig
@@ -32,7 +31,7 @@ def config(model: str = "classify", **parameters: str | None) -> ModelConfig:
 
 @pytest.fixture
 def info() -> ServerInfo:
-    return _handshake.read_config(config(), "host:1")
+    return handshake.read_config(config(), "host:1")
 
 
 def test_the_handshake_tells_what_to_decode_and_who_answers() -> None:
@@ -40,7 +39,7 @@ def test_the_handshake_tells_what_to_decode_and_who_answers() -> None:
         members="lite,full", weights="ab,cd", views="identity,flip", untrained="full", feature_dims="3,5",
         member_weights="0.25,0.75", temporal_views="forward,reversed", abstain_below="0.75",
     )  # fmt: skip
-    info = _handshake.read_config(several, "h:1")
+    info = handshake.read_config(several, "h:1")
     assert (info.num_frames, info.frame_size_px, info.max_batch, info.classes) == (4, 32, 8, CLASSES)
     assert (info.kind, info.feature_dims, info.abstain_below) == ("classify", {"lite": 3, "full": 5}, 0.75)
     model = info.model
@@ -57,13 +56,13 @@ def test_without_a_threshold_and_random_members_there_is_none(info: ServerInfo) 
 @pytest.mark.parametrize(
     ("model", "inputs", "outputs"),
     [
-        ("classify", ["frames"], _handshake.ANSWER_NAMES),
+        ("classify", ["frames"], handshake.ANSWER_NAMES),
         ("features_lite", ["frames"], ("features_lite",)),
-        ("classify_features_lite", ["features_lite"], _handshake.ANSWER_NAMES),
+        ("classify_features_lite", ["features_lite"], handshake.ANSWER_NAMES),
     ],
 )
 def test_every_kind_of_model_says_what_it_takes_and_gives(model: str, inputs: list, outputs: tuple) -> None:
-    info = _handshake.read_config(config(model), "h:1")
+    info = handshake.read_config(config(model), "h:1")
     assert (list(info.inputs), info.outputs) == (inputs, outputs)
 
 
@@ -85,23 +84,23 @@ def test_other_models_are_refused_with_the_reason(parameters: dict, message: str
     values = {**described.parameters, **parameters}
     kept = {name: value for name, value in values.items() if value is not None}
     with pytest.raises(ContractMismatch, match=message):
-        _handshake.read_config(ModelConfig("classify", 8, described.inputs, described.outputs, kept), "host:1")
+        handshake.read_config(ModelConfig("classify", 8, described.inputs, described.outputs, kept), "host:1")
 
 
 def test_kinds_of_a_later_release_are_refused() -> None:
     described = config()
     later = ModelConfig("x", 8, described.inputs, described.outputs, {**described.parameters, "kind": "segment"})
     with pytest.raises(ContractMismatch, match="of the kind 'segment', this client knows classify, features"):
-        _handshake.read_config(later, "host:1")
+        handshake.read_config(later, "host:1")
 
 
 def test_one_video_becomes_a_batch_of_one() -> None:
-    assert _wire.as_batch(np.zeros((4, 32, 32, 3), np.uint8)).shape == (1, 4, 32, 32, 3)
+    assert wire.as_batch(np.zeros((4, 32, 32, 3), np.uint8)).shape == (1, 4, 32, 32, 3)
 
 
 def test_views_of_other_arrays_are_sent_in_order(info: ServerInfo) -> None:
     frames = np.arange(2 * 3 * 4 * 3, dtype=np.uint8).reshape(1, 2, 3, 4, 3)[:, :, ::-1]
-    sent = _wire.check_request({"frames": frames}, info, LIMIT)["frames"]
+    sent = wire.check_request({"frames": frames}, info, LIMIT)["frames"]
     assert sent.tobytes() == np.ascontiguousarray(frames).tobytes()
     assert sent.flags.c_contiguous
 
@@ -123,7 +122,7 @@ def test_frames_that_cannot_be_sent_are_refused_with_the_way_out(
     info: ServerInfo, frames: np.ndarray, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        _wire.check_request({"frames": _wire.as_batch(frames)}, info, LIMIT)
+        wire.check_request({"frames": wire.as_batch(frames)}, info, LIMIT)
 
 
 def features(*shape: int) -> Array:
@@ -164,9 +163,9 @@ def test_features_that_cannot_be_sent_are_refused_with_the_way_out(
         **{"member_weights": "0.5,0.5", "weights": "x,y"},
     }
     outputs = tuple(BORDERS["classify_features"][1])
-    info = _handshake.read_config(ModelConfig("both", 8, ("features_a", "features_b"), outputs, parameters), "h:1")
+    info = handshake.read_config(ModelConfig("both", 8, ("features_a", "features_b"), outputs, parameters), "h:1")
     with pytest.raises(error, match=message):
-        _wire.check_request(inputs, info, max_bytes=1 << 17)
+        wire.check_request(inputs, info, max_bytes=1 << 17)
 
 
 @pytest.mark.parametrize(
