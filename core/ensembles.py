@@ -140,15 +140,15 @@ def _to_answer(bundles: Sequence[Bundle], temporal: bool) -> list[Step]:
         if not temporal:
             steps.append(Step(head, {"features": features}, outputs))
             continue
-        passes, attention = f"passes_{bundle.name}", outputs["attention"]
-        outputs["attention"] = f"pass_attention_{bundle.name}"
+        passes, attention, frame_logits = f"passes_{bundle.name}", outputs["attention"], outputs["frame_logits"]
+        outputs |= {name: f"pass_{name}_{bundle.name}" for name in ("attention", "frame_logits")}
         steps += [
             Step(specs.temporal_views_graph(), {"features": features}, {"passes": passes}),
             Step(head, {"features": passes}, outputs),
             Step(
                 specs.temporal_attention_graph(),
-                {"pass_attention": outputs["attention"]},
-                {"frame_attention": attention},
+                {f"pass_{name}": outputs[name] for name in ("attention", "frame_logits")},
+                {"frame_attention": attention, "restored_frame_logits": frame_logits},
             ),
         ]
     inputs, answer = ({spec.name: spec.name for spec in border} for border in (average.inputs, average.outputs))

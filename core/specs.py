@@ -210,35 +210,36 @@ def temporal_views_graph() -> Graph:
 
 
 def temporal_attention_graph() -> Graph:
-    """float32 [B, P, T] -> [B, P, T]: weights given to rearranged frames, put back on the frames they came from."""
+    """Attention [B, P, T] and frames' logits [B, P, T, K] of rearranged frames, back on the frames they came from."""
     return Graph(
         name="temporal_attention",
         kind="temporal_attention",
-        inputs=(tensors.PASS_ATTENTION,),
-        outputs=(tensors.FRAME_ATTENTION,),
+        inputs=(tensors.PASS_ATTENTION, tensors.PASS_FRAME_LOGITS),
+        outputs=(tensors.FRAME_ATTENTION, tensors.RESTORED_FRAME_LOGITS),
         members=(),
         file="temporal_attention.onnx",
     )
 
 
 def head_graph(bundle: Bundle) -> Graph:
-    """float32 [B, V, T, D] -> logits [B, V, K], attention [B, V, T], embedding [B, V, E].
+    """float32 [B, V, T, D] -> logits [B, V, K], attention [B, V, T], embedding [B, V, E], frame_logits [B, V, T, K].
 
     A head with a second output gives subcategory_logits [B, V, 46] as well.
     """
+    embedding = tensors.view_embedding(bundle.embedding_dim)
     finer = (tensors.SUBCATEGORY_LOGITS,) if bundle.has_subcategories else ()
     return Graph(
         name=f"head_{bundle.name}",
         kind="head",
         inputs=(tensors.features(bundle.backbone.feature_dim),),
-        outputs=(tensors.LOGITS, tensors.VIEW_ATTENTION, tensors.view_embedding(bundle.embedding_dim), *finer),
+        outputs=(tensors.LOGITS, tensors.VIEW_ATTENTION, embedding, tensors.FRAME_LOGITS, *finer),
         members=(bundle.name,),
         file="head.onnx",
     )
 
 
 def average_graph(bundles: Sequence[Bundle]) -> Graph:
-    """All members' head outputs -> probabilities [B, K], attention [B, T], embedding [B, sum of E].
+    """All members' head outputs -> probabilities [B, K], attention [B, T], embedding [B, sum of E], frames [B, T, K].
 
     Members stand in the order of their names, so that a set of members has one graph. If every head has its second
     output, the graph gives subcategories [B, 46] as well; else it leaves those of the others out.
@@ -253,7 +254,7 @@ def average_graph(bundles: Sequence[Bundle]) -> Graph:
         for spec in head_graph(bundle).outputs
         if finer or spec != tensors.SUBCATEGORY_LOGITS
     ]
-    outputs = (tensors.PROBABILITIES, tensors.ATTENTION, tensors.embedding(width))
+    outputs = (tensors.PROBABILITIES, tensors.ATTENTION, tensors.embedding(width), tensors.FRAME_PROBABILITIES)
     return Graph(
         name="average_" + "_".join(names),
         kind="average",

@@ -91,6 +91,9 @@ LOGITS = TensorSpec("logits", _F32, ("B", "V", NUM_CLASSES))
 SUBCATEGORY_LOGITS = TensorSpec("subcategory_logits", _F32, ("B", "V", NUM_SUBCATEGORIES))
 """Scores of the subcategories, in the order of ``taxonomy.subcategories()``; of heads that have this output."""
 
+FRAME_LOGITS = TensorSpec("frame_logits", _F32, ("B", "V", "T", NUM_CLASSES))
+"""Each frame's own logits; their mean, weighted by attention, is the clip's ``logits``."""
+
 VIEW_ATTENTION = TensorSpec("attention", _F32, ("B", "V", "T"))
 """Weight of each frame in each view's pooled embedding: >= 0, sums to 1 over T."""
 
@@ -108,6 +111,17 @@ FRAME_ATTENTION = TensorSpec("frame_attention", _F32, ("B", "P", "T"))
 
 PROBABILITIES = TensorSpec("probabilities", _F32, ("B", NUM_CLASSES))
 """Calibrated class probabilities, averaged over views and members; sums to 1."""
+
+PASS_FRAME_LOGITS = TensorSpec("pass_frame_logits", _F32, ("B", "P", "T", NUM_CLASSES))
+"""Frames' logits of rearranged features, in their order."""
+
+RESTORED_FRAME_LOGITS = TensorSpec("restored_frame_logits", _F32, ("B", "P", "T", NUM_CLASSES))
+"""Frames' logits where the frames stood before they were rearranged, the same in every pass of a view: the mean of
+those passes of the view in which the frame has a place."""
+
+FRAME_PROBABILITIES = TensorSpec("frame_probabilities", _F32, ("B", "T", NUM_CLASSES))
+"""What each frame shows, seen among the others: calibrated as ``probabilities`` are, averaged over views and members;
+sums to 1 over the classes."""
 
 SUBCATEGORIES = TensorSpec("subcategories", _F32, ("B", NUM_SUBCATEGORIES))
 """Probabilities in the order of ``taxonomy.subcategories()``; those of a class sum to the class's probability."""

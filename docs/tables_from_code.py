@@ -31,6 +31,7 @@ _MEANING = {
     "features_<member>": "what a backbone saw in each frame of each view, to be classified now or later",
     "probabilities": f"calibrated, in the order {', '.join(taxonomy.CLASSES)}",
     "attention": "how much each frame counted; sums to 1",
+    "frame_probabilities": "what each frame shows, seen among the others; calibrated, sums to 1 over the classes",
     "subcategories": "of the 46 in the order of taxonomy.csv; those of a class sum to its probability. Where told",
     "embedding": "pooled vector of the clip, for search and clustering",
 }
@@ -60,13 +61,13 @@ def all_tensors() -> str:
     )
     rows = [_tensor_row(spec) for spec in specs_of]
     rows.append(("`embedding`", "FP32", "[B, E]", _MEANING["embedding"]))
-    rows.append(_tensor_row(tensors.SUBCATEGORIES))
+    rows += [_tensor_row(tensors.FRAME_PROBABILITIES), _tensor_row(tensors.SUBCATEGORIES)]
     return table(("tensor", "type", "shape", "meaning"), rows)
 
 
 def models() -> str:
     """Names of the models that a client asks, with what they take and give."""
-    answer = "`probabilities`, `attention`, `embedding`"
+    answer = "`probabilities`, `attention`, `embedding`, `frame_probabilities`"
     rows = []
     for what, name, takes, gives in (
         ("classify", specs.classify_name, "`frames`", answer),

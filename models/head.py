@@ -112,19 +112,18 @@ class TemporalHead(nn.Module):
             Logits float32 [N, K]; attention float32 [N, T], how much each frame counted (sums to 1);
             embedding float32 [N, E], the pooled clip before the classifier.
         """
-        x = self.projection_norm(self.projection(features))  # [N, T, E]
-        x = x + self.lstm(x)[0]  # the projection stays audible through four recurrent layers
-        x = self.attention_norm(x + self.self_attention(x))
-        attention = self.pooling(x).squeeze(-1).softmax(dim=-1)  # [N, T]
-        embedding = (attention.unsqueeze(-1) * x).sum(dim=1)  # [N, E]
+        _, attention, embedding = self._pool(features)
         return self.classifier(self.dropout(embedding)), attention, embedding
 
     def outputs(self, features: Tensor) -> tuple[Tensor, ...]:
-        """All that is served: what ``forward`` gives, then the logits of the second output where there is one."""
-        logits, attention, embedding = self(features)
-        if not self.config.num_subcategories:
-            return logits, attention, embedding
-        return logits, attention, embedding, self.classify_subcategories(embedding)
+        """All that is served: what ``forward`` gives, then the logits of the frames, then those of the second output.
+
+        Frames' logits, float32 [N, T, K], are what the classifier makes of each frame: as it is linear, their mean
+        weighted by attention is the clip's logits. There are no others for heads without a second output.
+        """
+        x, attention, embedding = self._pool(features)
+        served = self.classifier(self.dropout(embedding)), attention, embedding, self.classifier(self.dropout(x))
+        return (*served, self.classify_subcategories(embedding)) if self.config.num_subcategories else served
 
     def classify_subcategories(self, embedding: Tensor) -> Tensor:
         """The second output, for heads trained with one: embedding float32 [N, E] to logits float32 [N, 46].
@@ -136,3 +135,11 @@ class TemporalHead(nn.Module):
             raise ValueError("this head was trained without subcategories (head.subcategory_weight = 0)")
         logits: Tensor = self.subcategory_classifier(self.dropout(embedding))
         return logits
+
+    def _pool(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Frames as they are seen among the others [N, T, E], attention [N, T] and embedding [N, E]."""
+        x = self.projection_norm(self.projection(features))  # [N, T, E]
+        x = x + self.lstm(x)[0]  # the projection stays audible through four recurrent layers
+        x = self.attention_norm(x + self.self_attention(x))
+        attention = self.pooling(x).squeeze(-1).softmax(dim=-1)  # [N, T]
+        return x, attention, (attention.unsqueeze(-1) * x).sum(dim=1)

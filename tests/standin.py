@@ -48,15 +48,20 @@ MODELS = {
 }
 BORDERS = {
     # kind -> tensors taken and given
-    "classify": (["frames"], ["probabilities", "attention", "embedding"]),
+    "classify": (["frames"], ["probabilities", "attention", "embedding", "frame_probabilities"]),
     "features": (["frames"], ["features_lite"]),
-    "classify_features": (["features_lite"], ["probabilities", "attention", "embedding"]),
+    "classify_features": (["features_lite"], ["probabilities", "attention", "embedding", "frame_probabilities"]),
 }
 
 
 def expected_probabilities(frames: np.ndarray) -> np.ndarray:
     """What it answers for uint8 [B, T, H, W, 3]: softmax of four times mean red, green, blue, and zero: [B, 4]."""
     return _probabilities(expected_features(frames))
+
+
+def expected_frames(frames: np.ndarray) -> np.ndarray:
+    """What it says of each frame of uint8 [B, T, H, W, 3]: [B, T, 4]."""
+    return _frame_probabilities(expected_features(frames))
 
 
 def expected_features(frames: np.ndarray) -> np.ndarray:
@@ -74,9 +79,16 @@ def expected_subcategories(probabilities: np.ndarray) -> np.ndarray:
 
 
 def _probabilities(features: np.ndarray) -> np.ndarray:
-    colours = features.mean(axis=(1, 2))
-    weights = np.exp(np.concatenate([colours, np.zeros((len(colours), 1))], axis=1))
-    return weights / weights.sum(axis=1, keepdims=True)
+    return _softmax(features.mean(axis=(1, 2)))
+
+
+def _frame_probabilities(features: np.ndarray) -> np.ndarray:
+    return _softmax(features.mean(axis=1))
+
+
+def _softmax(colours: np.ndarray) -> np.ndarray:
+    weights = np.exp(np.concatenate([colours, np.zeros((*colours.shape[:-1], 1))], axis=-1))
+    return weights / weights.sum(axis=-1, keepdims=True)
 
 
 class StandinServer(service_pb2_grpc.GRPCInferenceServiceServicer):
@@ -87,6 +99,7 @@ class StandinServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         failures: (status, message) for the next inference requests, one each.
         parameters: of every model's config.
         subcategories_learnt: those that may be named; None for a server of a release or of members without them.
+        tells_frames: whether it says what each frame shows, as servers of earlier releases did not.
         outputs: tensors by name that replace the right ones, as (array, shape said).
         version: of every model.
         hold: inference waits until this is set.
@@ -100,6 +113,7 @@ class StandinServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.failures: deque[tuple[grpc.StatusCode, str]] = deque()
         self.parameters = dict(PARAMETERS)
         self.subcategories_learnt: tuple[str, ...] | None = None
+        self.tells_frames = True
         self.outputs: dict[str, tuple[np.ndarray, list[int]] | None] = {}
         self.version = "1"
         self.hold = threading.Event()
@@ -144,7 +158,7 @@ class StandinServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         taken, given = BORDERS[MODELS[request.name].get("kind", "classify")]
         for name in taken:
             config.input.add(name=name, data_type=model_config_pb2.TYPE_UINT8, dims=[-1, -1, -1, 3])
-        for name in given:
+        for name in given if self.tells_frames else [name for name in given if name != "frame_probabilities"]:
             config.output.add(name=name, data_type=model_config_pb2.TYPE_FP32, dims=[-1])
         if self.subcategories_learnt is not None and "probabilities" in given:
             config.output.add(name="subcategories", data_type=model_config_pb2.TYPE_FP32, dims=[46])
@@ -182,6 +196,7 @@ class StandinServer(service_pb2_grpc.GRPCInferenceServiceServicer):
             "probabilities": _probabilities(features).astype(np.float32),
             "attention": np.full((num_videos, num_frames), 1 / num_frames, np.float32),
             "embedding": np.ones((num_videos, EMBEDDING_DIM), np.float32),
+            "frame_probabilities": _frame_probabilities(features).astype(np.float32),
             "features_lite": features.astype(np.float32),
         }
         if self.subcategories_learnt is not None:

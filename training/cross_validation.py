@@ -124,5 +124,5 @@ def predictions_of(member: str, samples: Sequence[Sample], logits: np.ndarray, t
 def _head_logits(head: TemporalHead, clips: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
     """Logits float [N, K], and of the second output float [N, 46] if there is one."""
     answers = [head.outputs(torch.from_numpy(clip).float().unsqueeze(0)) for clip in clips]
-    logits, _, _, *finer = zip(*answers, strict=True)
+    logits, _, _, _, *finer = zip(*answers, strict=True)
     return torch.cat(logits).numpy(), torch.cat(finer[0]).numpy() if finer else None

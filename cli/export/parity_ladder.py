@@ -152,10 +152,15 @@ def _server_rungs(
     def ask(frames: np.ndarray) -> Tensors:
         prediction = client.classify_frames(frames[0])
         assert not isinstance(prediction, Sequence)
-        return {
+        found = {
             "probabilities": np.array([list(prediction.scores.values())], np.float32),
             "attention": prediction.attention[None],
         }
+        if prediction.frame_scores is not None:
+            found["frame_probabilities"] = prediction.frame_scores[None]
+        if prediction.subcategories is not None:
+            found["subcategories"] = np.array([list(prediction.subcategories.values())], np.float32)
+        return found
 
     return [
         Rung("Triton", triton, tolerance, look(trace, tolerance)),

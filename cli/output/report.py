@@ -24,7 +24,7 @@ _FINER = "SUBCATEGORY"
 UNSURE = "?"  # in the place of a label
 _KEYS: tuple[str, ...] = (
     *("path", "label", "confidence", "reason", "scores", "subcategory", "subcategory_confidence", "subcategories"),
-    *("error", "timings_ms", "model", "from_cache"),
+    *("error", "timings_ms", "model", "from_cache", "warnings"),
 )
 _TIMINGS = ("decode_ms", "infer_ms", "total_ms")
 _MAX_PATH_SHARE = 0.5  # of the terminal's width
@@ -66,8 +66,8 @@ class Csv:
     """A header, then one row a video."""
 
     def __init__(self) -> None:
-        columns = ["path", "label", "confidence", *CLASSES, "subcategory", "subcategory_confidence", "reason", "error"]
-        columns += _TIMINGS
+        columns = ["path", "label", "confidence", *CLASSES, "subcategory", "subcategory_confidence", "reason"]
+        columns += ["warnings", "error", *_TIMINGS]
         columns += ["ensemble", "members", "untrained"]
         self._writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
         self._writer.writeheader()
@@ -83,6 +83,7 @@ class Csv:
                 **{name: f"{score:.6f}" for name, score in answer.scores.items()},
                 **subcategory_columns(answer),
                 "reason": answer.reason or "",
+                "warnings": "; ".join(answer.warnings),
                 **{f"{name}_ms": f"{duration:.1f}" for name, duration in answer.timings_ms.items()},
                 "ensemble": answer.model.ensemble,
                 "members": "+".join(answer.model.members),
@@ -94,6 +95,8 @@ class Csv:
 
 class Table:
     """Aligned columns: path, label, confidence as number and bar, times; with top-k the next classes after them.
+
+    Warnings stand in a line of their own below the video's.
 
     A server that may name subcategories has a column for them behind the label.
     """
@@ -123,6 +126,8 @@ class Table:
         others += "  from cache" if answer.from_cache else ""
         rest = f"{answer.confidence:6.1%} {bar(answer.confidence)}  {times}{others}"
         self._line(answer.path or "", label, rest, answer.subcategory or "")
+        for warning in answer.warnings:
+            print(f"{'':{self._width}}  {warning}", flush=True)
 
     def _line(self, path: str, label: str, rest: str, subcategory: str = "") -> None:
         path = printable(path)

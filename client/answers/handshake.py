@@ -14,6 +14,7 @@ from ..transport.transport import ModelConfig
 from .prediction import ModelInfo
 
 ANSWER_NAMES = (tensors.PROBABILITIES.name, tensors.ATTENTION.name, tensors.embedding(1).name)
+FRAMES_NAME = tensors.FRAME_PROBABILITIES.name  # not of servers of earlier releases
 SUBCATEGORIES_NAME = tensors.SUBCATEGORIES.name  # of servers whose members all have them
 KINDS = ("classify", "features", "classify_features")
 
@@ -37,6 +38,7 @@ class ServerInfo:
         feature_dims: D by member, in the order of the members.
         abstain_below: confidence below which the label is withheld on request; None if the server knows none.
         model: who answers.
+        tells_frames: whether it says what each frame shows; servers of earlier releases do not.
     """
 
     url: str
@@ -48,6 +50,7 @@ class ServerInfo:
     feature_dims: Mapping[str, int]
     abstain_below: float | None
     model: ModelInfo
+    tells_frames: bool = True
 
     @property
     def inputs(self) -> dict[str, TensorSpec]:
@@ -59,7 +62,9 @@ class ServerInfo:
         """Names of the tensors the model gives."""
         if self.kind == "features":
             return tuple(self._features)
-        return ANSWER_NAMES if self.model.subcategories_learnt is None else (*ANSWER_NAMES, SUBCATEGORIES_NAME)
+        frames = (FRAMES_NAME,) if self.tells_frames else ()
+        finer = () if self.model.subcategories_learnt is None else (SUBCATEGORIES_NAME,)
+        return (*ANSWER_NAMES, *frames, *finer)
 
     @property
     def _features(self) -> dict[str, TensorSpec]:
@@ -119,6 +124,7 @@ def _info(config: ModelConfig, url: str) -> ServerInfo:
         feature_dims=dict(zip(members, map(int, _split(values["feature_dims"])), strict=True)),
         abstain_below=float(threshold) if threshold else None,
         model=model,
+        tells_frames=FRAMES_NAME in config.outputs,
     )
 
 

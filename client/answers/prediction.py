@@ -76,6 +76,10 @@ class Prediction:
         subcategory_confidence: its probability; never above ``confidence``.
         subcategories: subcategory -> probability, all 46 in the order of ``core.taxonomy.classes.subcategories``;
             those of a class sum to its score. None if the server tells none.
+        frame_scores: float32 [T, K], what each frame shows, seen among the others: probabilities in the order of
+            ``scores``, each frame's sum to 1. None if the server, of an earlier release, tells none.
+        warnings: sentences on what makes one label doubtful: that the frames show different kinds, see
+            ``core.disagreeing``. Empty if there is nothing to warn of, or the server tells nothing of frames.
     """
 
     path: str | None
@@ -92,6 +96,8 @@ class Prediction:
     subcategory: str | None = None
     subcategory_confidence: float | None = None
     subcategories: Mapping[str, float] | None = None
+    frame_scores: npt.NDArray[np.float32] | None = None
+    warnings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         members = ", ".join(name + " (untrained)" * (name in self.model.untrained) for name in self.model.members)
@@ -127,9 +133,12 @@ class Prediction:
             "timings_ms": {name: round(duration, 1) for name, duration in self.timings_ms.items()},
             "model": self.model.to_dict(),
             "from_cache": self.from_cache,
+            "warnings": list(self.warnings),
         }
         if attention:
+            frames = None if self.frame_scores is None else self.frame_scores.tolist()
             raw["attention"] = [round(float(weight), 6) for weight in self.attention]
+            raw["frame_scores"] = frames and [[round(score, 6) for score in frame] for frame in frames]
             raw["times_ms"] = None if self.times_ms is None else self.times_ms.tolist()
         if embedding:
             raw["embedding"] = self.embedding.tolist()

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from reelkind.core.taxonomy.classes import places_of_classes
+
 Distribution = npt.NDArray[np.floating[Any]]
 """float [46]"""
 
@@ -37,3 +39,17 @@ class StretchMeans:
         weights = np.array([(1 / counts[frames]).sum() for frames in inside])
         mean: Distribution = weights / weights.sum() @ np.stack([found for _, _, found in covering])
         return mean
+
+
+def in_step(found: Distribution, scores: npt.NDArray[np.floating[Any]]) -> Distribution:
+    """The same shares of each class, so that those of a class sum to its score: scores may come of frames.
+
+    Args:
+        found: subcategories, as windows tell them.
+        scores: float [K], of the same stretch.
+    """
+    parts = []
+    for number, places in enumerate(places_of_classes().values()):
+        whole = found[places].sum()
+        parts.append(found[places] * (scores[number] / whole if whole else 0.0))
+    return np.concatenate(parts)

@@ -17,7 +17,7 @@ from reelkind.core.timing.segments import Segmenter, Span, half
 from reelkind.core.timing.timeline import FilledWindow, vote
 
 from .prediction import ModelInfo, Prediction, rounded
-from .subcategories import StretchMeans
+from .subcategories import StretchMeans, in_step
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,6 +194,8 @@ class Assembly:
             self._untold = None
             yield self._tell(window)
         scores = np.fromiter(answer.scores.values(), np.float32)
+        if answer.frame_scores is not None and len(answer.frame_scores) == filled.stop - filled.start:
+            scores = answer.frame_scores  # but for a video that is shorter than a window, whose frames are repeated
         if answer.subcategories is not None:
             self._finer.add(filled.start, filled.stop, np.fromiter(answer.subcategories.values(), np.float32))
         yield from self._segments_of(self._segmenter.add(filled.start, filled.stop, scores))
@@ -236,6 +238,7 @@ class Assembly:
     def _segment(self, span: Span) -> Segment:
         label, finer = self._name(span.label), self._finer.take(span.start, span.stop)
         learnt = () if self._model is None else self._model.subcategories_learnt or ()
+        finer = None if finer is None else in_step(finer, span.scores)
         named = None if label is None or finer is None else likeliest(finer, label, learnt)
         return Segment(
             self._to_ms(span.start),

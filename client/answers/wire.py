@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from reelkind.core import specs, tensors
+from reelkind.core.disagreeing import disagreement
 from reelkind.core.taxonomy.classes import subcategory_names
 from reelkind.core.taxonomy.subcategories import likeliest
 
 from ..transport.errors import ContractMismatch, RequestRejected, RequestTooLarge, ServerFailed
 from ..transport.transport import Array
-from .handshake import ANSWER_NAMES, SUBCATEGORIES_NAME, ServerInfo
+from .handshake import ANSWER_NAMES, FRAMES_NAME, SUBCATEGORIES_NAME, ServerInfo
 from .prediction import Prediction
 
 Frames = npt.NDArray[np.uint8]
@@ -96,11 +96,15 @@ def check_times(times_ms: npt.ArrayLike | None, num_frames: int) -> npt.NDArray[
 
 @dataclass(frozen=True)
 class Answer:
-    """Parsed response: probabilities [B, K], attention [B, T], embedding [B, E], subcategories [B, 46], all float32."""
+    """Parsed response, all float32.
+
+    Probabilities [B, K], attention [B, T], embedding [B, E], frames' probabilities [B, T, K], subcategories [B, 46].
+    """
 
     probabilities: npt.NDArray[np.float32]
     attention: npt.NDArray[np.float32]
     embedding: npt.NDArray[np.float32]
+    frames: npt.NDArray[np.float32] | None = None
     subcategories: npt.NDArray[np.float32] | None = None
 
 
@@ -113,22 +117,24 @@ def read_answer(found: Mapping[str, Any], size: tuple[int, int], info: ServerInf
     """
     probabilities, attention, embedding = (found[name] for name in ANSWER_NAMES)
     finer = None if info.model.subcategories_learnt is None else found.get(SUBCATEGORIES_NAME)
-    told = (probabilities, attention, embedding) if finer is None else (probabilities, attention, embedding, finer)
+    frames = found[FRAMES_NAME] if info.tells_frames else None
+    told = [array for array in (probabilities, attention, embedding, frames, finer) if array is not None]
     num_videos, num_frames = size
     fits = (
         probabilities.shape == (num_videos, len(info.classes))
         and attention.shape == (num_videos, num_frames)
         and embedding.ndim == 2
         and len(embedding) == num_videos
+        and (frames is None or frames.shape == (num_videos, num_frames, len(info.classes)))
         and (finer is None or finer.shape == (num_videos, len(subcategory_names())))
         and all(array.dtype == np.float32 for array in told)
     )
     if not fits:
         shapes = ", ".join(f"{name} {array.dtype}{list(array.shape)}" for name, array in found.items())
         raise ContractMismatch(f"{info.url} answered {shapes} for {num_videos} videos of {num_frames} frames")
-    if not np.isfinite(probabilities).all() or not (finer is None or np.isfinite(finer).all()):
+    if not all(np.isfinite(array).all() for array in (probabilities, frames, finer) if array is not None):
         raise ServerFailed(f"the server at {info.url} answered with probabilities that are not numbers")
-    return Answer(probabilities, attention, embedding, finer)
+    return Answer(probabilities, attention, embedding, frames, finer)
 
 
 @dataclass(frozen=True)
@@ -171,11 +177,11 @@ class About:
 def predictions(answer: Answer, info: ServerInfo, threshold: Threshold | None, about: About) -> Sequence[Prediction]:
     """One prediction a video of the batch; ``about`` holds for all of them."""
     found = []
-    finer: Iterable[npt.NDArray[np.float32] | None] = repeat(None, len(answer.probabilities))
-    if answer.subcategories is not None:
-        finer = answer.subcategories
-    rows = zip(answer.probabilities, answer.attention, answer.embedding, finer, strict=True)
-    for row, attention, embedding, subcategories in rows:
+    nothing: Iterable[None] = [None] * len(answer.probabilities)
+    frames = nothing if answer.frames is None else answer.frames
+    finer = nothing if answer.subcategories is None else answer.subcategories
+    rows = zip(answer.probabilities, answer.attention, answer.embedding, frames, finer, strict=True)
+    for row, attention, embedding, frame_scores, subcategories in rows:
         confidence = float(np.max(row))
         reason = threshold.reason(confidence) if threshold else None
         label = info.classes[int(np.argmax(row))] if reason is None else None
@@ -191,10 +197,20 @@ def predictions(answer: Answer, info: ServerInfo, threshold: Threshold | None, a
                 embedding=embedding,
                 timings_ms=about.timings_ms,
                 model=info.model,
+                frame_scores=frame_scores,
+                warnings=() if frame_scores is None else _warnings(frame_scores, info.classes),
                 **_finer(subcategories, label, info.model.subcategories_learnt or ()),
             )
         )
     return found
+
+
+def _warnings(frame_scores: npt.NDArray[np.float32], classes: Sequence[str]) -> tuple[str, ...]:
+    """What to know before one label is taken for the whole video."""
+    shares = [f"{classes[number]} {share:.0%}" for number, share in disagreement(frame_scores)]
+    if not shares:
+        return ()
+    return (f"frames disagree ({', '.join(shares)} of them): a timeline tells which kind is shown when",)
 
 
 def _finer(probabilities: npt.NDArray[np.float32] | None, label: str | None, learnt: Sequence[str]) -> dict[str, Any]:

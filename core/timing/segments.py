@@ -1,7 +1,8 @@
 """Answers for windows of a video to segments, stretches of one label. Pure: no files, no network.
 
 Windows come in order, each a quarter of a window after the one before; so every cell, the quarter of a window, is
-covered by four of them, but for the first and the last. A cell's scores are the mean of the windows that cover it.
+covered by four of them, but for the first and the last. A cell's scores are the mean of what the windows that cover it
+say of its frames; of a window that tells nothing of frames, what it says of all of them.
 
     cells      |   |   |   |   |   |   |
     windows    |---------------|
@@ -120,15 +121,21 @@ class Segmenter:
         self._stride, self._half = stride(num_frames), half(num_frames)
         self._abstain_below = abstain_below
         self._switch_penalty = switch_penalty
-        self._recent: list[tuple[int, int, Scores]] = []
+        self._recent: list[tuple[int, int, Scores]] = []  # scores [N, K] of the frames
         self._next_cell = 0
         self._sequence: LikeliestSequence | None = None
         self._cells: deque[Span] = deque()  # without a label so far
         self._open: Span | None = None  # the label of the next cell may be the same
 
     def add(self, start: int, stop: int, scores: Scores) -> list[Span]:
-        """Take the answer for frames ``[start, stop)``, float [K]; return the segments that are final."""
-        self._recent.append((start, stop, scores))
+        """Take the answer for frames ``[start, stop)``; return the segments that are final.
+
+        Args:
+            start: the first of N frames.
+            stop: behind the last.
+            scores: float [K] of all of them, or [N, K] of each.
+        """
+        self._recent.append((start, stop, np.broadcast_to(scores, (stop - start, scores.shape[-1]))))
         while self._next_cell <= start and self._next_cell + self._stride <= stop:
             self._finish_cell(self._next_cell + self._stride)
         self._recent = [window for window in self._recent if window[1] > self._next_cell]
@@ -143,7 +150,11 @@ class Segmenter:
 
     def _finish_cell(self, stop: int) -> None:
         start = self._next_cell
-        covering = [scores for first, last, scores in self._recent if first <= start and stop <= last]
+        covering = [
+            frames[start - first : stop - first].mean(axis=0)
+            for first, last, frames in self._recent
+            if first <= start and stop <= last
+        ]
         scores: Scores = np.mean(covering, axis=0)
         evidence = self._evidence_of(scores)
         if self._sequence is None:

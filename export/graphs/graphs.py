@@ -125,32 +125,34 @@ def build_temporal_views() -> onnx.ModelProto:
 
 
 def build_temporal_attention() -> onnx.ModelProto:
-    """float32 attention [B, P, T] of passes, put back on the frames that stood there: [B, P, T].
+    """What heads say of passes, put back on the frames that stood there: attention [B, P, T], logits [B, P, T, K].
 
-    A frame that stood in several places gets the sum of their weights, one that stood nowhere gets 0.
+    Of attention a frame that stood in several places gets the sum, one that stood nowhere gets 0. Of logits it gets the
+    mean of its places in a pass, and of the passes of a view in which it has one; every pass of the view is given that.
     """
-    build = _Nodes()
+    build, num_orders = _Nodes(), len(TEMPORAL_VIEWS)
     orders = _add_orders(build, "pass_attention")
     last = build.constant("last", [-1])
     places = build.add("Unsqueeze", orders, last, output="places")  # [R, T, 1]
     build.add("Equal", places, "forward", output="stands_there")  # [R, T, T]
     build.add("Cast", "stands_there", output="one_hot", to=onnx.TensorProto.FLOAT)
     build.add("Shape", "pass_attention", output="batch", start=0, end=1)
-    by_view = build.constant("by_view", [-1, len(TEMPORAL_VIEWS), 1])
+    by_view = build.constant("by_view", [-1, num_orders, 1])
     build.add("Concat", "batch", by_view, "num_frames", output="split_shape", axis=0)
     build.add("Reshape", "pass_attention", "split_shape", output="split")  # [B, V, R, 1, T]
     build.add("MatMul", "split", "one_hot", output="put_back")
     build.add("Shape", "pass_attention", output="shape")
     build.add("Reshape", "put_back", "shape", output="frame_attention")
+    _add_restored_logits(build, num_orders)
     return assemble(temporal_attention_graph(), build.nodes, build.constants)
 
 
 def build_average(bundles: Sequence[Bundle], weights: Sequence[float] | None = None) -> onnx.ModelProto:
-    """Head outputs of n members to probabilities [B, K], attention [B, T] and embedding [B, sum of E].
+    """Head outputs of n members to probabilities [B, K], attention [B, T], embedding [B, sum of E], frames [B, T, K].
 
-    Probabilities are softmax(logits / temperature), averaged over views, then over members. Where every member has
-    them, so are subcategories [B, 46], see ``core.taxonomy.subcategories``. Temperatures, weights and what was learnt
-    are constants of the graph: a bundle calibrated anew needs its graphs exported anew.
+    Probabilities are softmax(logits / temperature), averaged over views, then over members; so are those of frames.
+    Where every member has them, so are subcategories [B, 46], see ``core.taxonomy.subcategories``. Temperatures,
+    weights and what was learnt are constants of the graph: a bundle calibrated anew needs its graphs exported anew.
 
     Args:
         bundles: the members in order.
@@ -166,12 +168,14 @@ def build_average(bundles: Sequence[Bundle], weights: Sequence[float] | None = N
     terms: dict[str, list[str]] = {spec.name: [] for spec in graph.outputs}
     for bundle, share in sorted(zip(bundles, parts, strict=True), key=lambda pair: pair[0].name):
         member = bundle.name
-        logits, attention, embedding = (f"{spec.name}_{member}" for spec in head_graph(bundle).outputs[:3])
+        logits, attention, embedding, frames = (f"{spec.name}_{member}" for spec in head_graph(bundle).outputs[:4])
         temperature = build.constant(f"temperature_{member}", bundle.temperature, np.float32)
         weight = build.constant(f"weight_{member}", share, np.float32)
         scaled = build.add("Div", logits, temperature, output=f"scaled_{member}")
         per_view = build.add("Softmax", scaled, output=f"softmax_{member}", axis=-1)  # [B, V, K]
         averaged = {"probabilities": per_view, "attention": attention, "embedding": embedding}
+        scaled = build.add("Div", frames, temperature, output=f"frames_scaled_{member}")
+        averaged["frame_probabilities"] = build.add("Softmax", scaled, output=f"frames_softmax_{member}", axis=-1)
         if finer is not None:
             averaged["subcategories"] = finer.add(bundle, per_view)
         for name, tensor in averaged.items():
@@ -215,6 +219,30 @@ def _add_order(build: _Nodes, name: str) -> str:
         last = build.add("Sub", "num_frames_scalar", "one", output="last_frame")
         return build.add("Min", build.add("Add", "even", "one", output="odd_or_beyond"), last, output=name)
     raise ExportError(f"no graph is known for temporal view {name!r}: add it to reelkind.export.graphs.graphs")
+
+
+def _add_restored_logits(build: _Nodes, num_orders: int) -> None:
+    """``restored_frame_logits`` of ``pass_frame_logits``, given ``one_hot`` [R, T, T]: order, place, frame."""
+    place_axis, order_axis = build.constant("place_axis", [1]), build.constant("order_axis", [0])
+    one, free = build.constant("one_place", 1.0, np.float32), build.constant("free", [-1])
+    places = build.add("ReduceSum", "one_hot", place_axis, output="num_places", keepdims=1)  # [R, 1, T]
+    takes_part = build.add("Min", places, one, output="takes_part")
+    passes = build.add("ReduceSum", takes_part, order_axis, output="num_passes", keepdims=1)  # [1, 1, T]
+    build.add("Mul", build.add("Max", places, one, output="divisor"), passes, output="places_and_passes")
+    build.add("Div", "one_hot", "places_and_passes", output="weights")  # sums to 1 for each frame
+    build.add("Concat", free, "num_frames", output="weights_shape", axis=0)
+    build.add("Reshape", "weights", "weights_shape", output="flat_weights")  # [R*T, T]
+    build.add("Transpose", "flat_weights", output="weights_of_frames", perm=[1, 0])
+    per_view = build.add("Mul", "num_frames", build.constant("orders_of_a_view", [num_orders]), output="per_view")
+    classes = build.constant("classes", [len(CLASSES)])
+    build.add("Concat", "batch", free, per_view, classes, output="by_place_shape", axis=0)
+    build.add("Reshape", "pass_frame_logits", "by_place_shape", output="by_place")  # [B, V, R*T, K]
+    build.add("MatMul", "weights_of_frames", "by_place", output="of_view")  # [B, V, T, K]
+    build.add("Unsqueeze", "of_view", build.constant("pass_axis", [2]), output="of_view_once")
+    repeats = build.constant("repeats", [1, 1, num_orders, 1, 1])
+    build.add("Tile", "of_view_once", repeats, output="of_each_pass")  # [B, V, R, T, K]
+    build.add("Shape", "pass_frame_logits", output="frame_logits_shape")
+    build.add("Reshape", "of_each_pass", "frame_logits_shape", output="restored_frame_logits")
 
 
 def _add_view(build: _Nodes, view: str, size: int) -> None:

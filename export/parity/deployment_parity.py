@@ -49,8 +49,8 @@ class EnsembleReport:
         name: of the ensemble.
         tolerance: what is allowed.
         num_videos: compared; one video with several numbers of frames or views counts as several.
-        max_abs: largest absolute difference of any probability, of classes or subcategories; of features, relative to
-            the largest where that exceeds 1.
+        max_abs: largest absolute difference of any probability, of classes, of a frame's classes or of subcategories;
+            of features, relative to the largest where that exceeds 1.
         max_abs_attention, max_abs_embedding: likewise, not judged.
         num_agreeing: videos with the same label; all of them where there is none.
         worst: where ``max_abs`` was found.

@@ -22,10 +22,12 @@ from ..errors import ParityError
 from ..pipelines.clips import ParityClip
 from ..pipelines.steps import Tensors
 
+_JUDGED = ("probabilities", "frame_probabilities", "subcategories")
 _PACKAGES = ("torch", "onnxruntime", "onnxruntime-gpu", "numpy", "tensorrt", "tensorrt-rtx")
 
 Pipeline = Callable[[np.ndarray], Tensors]
-"""uint8 frames [B, T, S, S, 3] -> at least ``probabilities`` and ``attention``; ``subcategories`` as the reference."""
+"""uint8 frames [B, T, S, S, 3] -> at least ``probabilities`` and ``attention``; of frames and subcategories what the
+reference gives."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class RungReport:
     Attributes:
         name: of the rung.
         num_clips: clips compared; one video at two numbers of frames counts twice.
-        max_abs: largest absolute difference of any probability, of classes or subcategories.
+        max_abs: largest absolute difference of any probability, of classes, of a frame's classes or of subcategories.
         max_abs_attention: the same of any frame's attention; not judged.
         top1_agreement: share of clips with the same label.
         worst_clip: where ``max_abs`` was found.
@@ -169,7 +171,7 @@ def _difference(clip: ParityClip, expected: Tensors, given: Tensors) -> _Differe
     return _Difference(
         clip=clip.name,
         num_frames=len(clip.frames),
-        probabilities=max(largest(name) for name in ("probabilities", "subcategories") if name in expected),
+        probabilities=max(largest(name) for name in _JUDGED if name in expected),
         attention=largest("attention"),
         same_label=bool(expected["probabilities"].argmax() == given["probabilities"].argmax()),
     )

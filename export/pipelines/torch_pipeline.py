@@ -161,19 +161,33 @@ def temporal_views_stage() -> Stage:
 
 
 def temporal_attention_stage() -> Stage:
-    """Attention [B, P, T] of rearranged frames to that of the frames they came from."""
+    """Attention [B, P, T] and logits [B, P, T, K] of rearranged frames to those of the frames they came from."""
 
     def run(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        (weights,) = inputs
+        weights, logits = inputs
         result = np.zeros_like(weights)
         orders = _orders(weights.shape[2])
         for place in range(weights.shape[1]):
             order = orders[place % len(orders)]
             for position, frame in enumerate(order):
                 result[:, place, frame] += weights[:, place, position]
-        return [result]
+        return [result, _restored(logits, orders)]
 
     return run
+
+
+def _restored(logits: np.ndarray, orders: Sequence[Sequence[int]]) -> np.ndarray:
+    """Each frame's mean over its places in an order, then over the orders in which it has one; [B, P, T, K]."""
+    result = np.empty_like(logits)
+    for first in range(0, logits.shape[1], len(orders)):
+        for frame in range(logits.shape[2]):
+            found = [
+                logits[:, first + number, [place for place, other in enumerate(order) if other == frame]].mean(axis=1)
+                for number, order in enumerate(orders)
+                if frame in order
+            ]
+            result[:, first : first + len(orders), frame] = np.mean(found, axis=0)[:, None]
+    return result
 
 
 def _orders(num_frames: int) -> list[list[int]]:
@@ -196,12 +210,12 @@ def average_stage(bundles: Sequence[Bundle], shares: Sequence[float] | None = No
             _member_terms(bundle, share, inputs[place * step : (place + 1) * step])
             for place, (bundle, share) in enumerate(ordered)
         ]
-        probabilities, attention, embeddings, *finer = zip(*terms, strict=True)
+        probabilities, attention, embeddings, *others = zip(*terms, strict=True)
         answer = (
             sum(probabilities),
             sum(attention),
             np.concatenate(embeddings, axis=-1),
-            *(sum(each) for each in finer),
+            *(sum(each) for each in others),
         )
         return [np.asarray(array, np.float32) for array in answer]
 
@@ -210,12 +224,13 @@ def average_stage(bundles: Sequence[Bundle], shares: Sequence[float] | None = No
 
 def _member_terms(bundle: Bundle, share: float, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
     """What a member adds to the average, in the order of the graph's outputs; the embedding stands beside others."""
-    logits, attention, embedding, *finer = (array.astype(np.float64) for array in inputs)
+    logits, attention, embedding, frames, *finer = (array.astype(np.float64) for array in inputs)
     per_view = _softmax(logits / bundle.temperature)  # [B, V, K]
     subcategories = [
         distribution(each, per_view, bundle.subcategories_learnt, bundle.subcategory_temperature) for each in finer
     ]
-    shared = [share * array.mean(axis=1) for array in (per_view, attention, *subcategories)]
+    per_frame = _softmax(frames / bundle.temperature)  # [B, V, T, K]
+    shared = [share * array.mean(axis=1) for array in (per_view, attention, per_frame, *subcategories)]
     return [*shared[:2], embedding.mean(axis=1), *shared[2:]]
 
 

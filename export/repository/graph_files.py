@@ -58,7 +58,8 @@ def find_graph_file(graph: Graph, bundles: Mapping[str, Bundle], precision: str 
         precision: one of ``core.specs.PRECISIONS``, or ``INT8``, which is FP32 where no integers are stored.
 
     Raises:
-        ExportError: if there is none, or it was made from other weights, another temperature or other subcategories.
+        ExportError: if there is none, or it was made from other weights, another temperature or other subcategories, or
+            lacks an output that this release serves.
     """
     if precision == INT8 and any(bundles[name].backbone.storage != INT8 for name in graph.members):
         precision = "fp32"
@@ -68,11 +69,15 @@ def find_graph_file(graph: Graph, bundles: Mapping[str, Bundle], precision: str 
     again = f"run: {REPRODUCE} {option}" + " ".join(f"--bundle {bundle.folder}" for bundle in _owners(graph, bundles))
     if path is None:
         raise ExportError(f"{candidates[0].name} for model {graph.name!r} is not in {candidates[0].parent}; {again}")
-    if origin(graph, bundles).encode() not in path.read_bytes():
+    content = path.read_bytes()
+    if origin(graph, bundles).encode() not in content:
         what = (
             "from the weights and temperature that lie beside it" if graph.members else "for the views of this release"
         )
         raise ExportError(f"{path} was not made {what}; {again}")
+    lacking = [spec.name for spec in graph.outputs if spec.name.encode() not in content]
+    if lacking:
+        raise ExportError(f"{path} is of an earlier release, which did not give {', '.join(lacking)}; {again}")
     return path
 
 

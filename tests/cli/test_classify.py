@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from http_standin import HttpStandin
 from PIL import Image
@@ -74,6 +75,47 @@ def test_attention_is_added_on_request(standin: StandinServer, clip_path: Path, 
     answer = json.loads(capsys.readouterr().out)
     assert answer["attention"] == [0.25] * 4
     assert answer["times_ms"] == [240, 720, 1240, 1720]
+
+
+@pytest.fixture
+def mixed_path(tmp_path: Path) -> Path:
+    """Half red, half green: animation and gaming to the stand-in, the one and the other 0.95 sure."""
+
+    def halves(index: int, width_px: int, height_px: int) -> np.ndarray:
+        colour = (255, 0, 0) if index < 20 else (0, 255, 0)
+        return np.broadcast_to(np.array(colour, np.uint8), (height_px, width_px, 3)).copy()
+
+    return write_video(tmp_path / "mixed.mp4", 40, size_px=(64, 64), picture=halves)
+
+
+WARNING = "frames disagree (animation 50%, gaming 50% of them): a timeline tells which kind is shown when"
+
+
+def test_frames_that_disagree_are_warned_of_below_the_video(
+    standin: StandinServer, clip_path: Path, mixed_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert run("--url", standin.url, clip_path, mixed_path, clip_path) == 0
+    header, plain, mixed, warning, last = capsys.readouterr().out.splitlines()
+    assert warning.strip() == WARNING
+    assert warning.index("frames") == header.index("LABEL")
+    assert mixed.split()[1] in ("animation", "gaming")
+    assert plain.split()[1] == last.split()[1] == "animation"
+
+
+def test_json_and_csv_have_warnings(
+    standin: StandinServer, clip_path: Path, mixed_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert run("--url", standin.url, "--jsonl", "--attention", clip_path, mixed_path) == 0
+    plain, mixed = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (plain["warnings"], mixed["warnings"]) == ([], [WARNING])
+    assert [max(range(4), key=frame.__getitem__) for frame in mixed["frame_scores"]] == [0, 0, 1, 1]
+    assert run("--url", standin.url, "--jsonl", mixed_path) == 0
+    short = json.loads(capsys.readouterr().out)
+    assert short["warnings"] == [WARNING]
+    assert "frame_scores" not in short
+    assert run("--url", standin.url, "--csv", clip_path, mixed_path) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["warnings"] for row in rows] == ["", WARNING]
 
 
 def test_the_embedding_is_added_on_request(

@@ -346,7 +346,9 @@ def test_the_command_keeps_features_on_request(
         assert run("classify", "--jsonl", video, "--cache") == 0
         assert json.loads(capsys.readouterr().out.splitlines()[-1])["from_cache"] is from_cache
     assert run("classify", video, "--cache") == 0
-    assert capsys.readouterr().out.splitlines()[-1].endswith("from cache")
+    *_, line, warning = capsys.readouterr().out.splitlines()
+    assert line.endswith("from cache")
+    assert warning.split()[:2] == ["frames", "disagree"]
     assert run("features", "cache") == 0
     assert ": 1 entries, 0.0 MB of 1074 MB" in capsys.readouterr().out
     assert run("features", "cache", "--clear") == 0

@@ -78,7 +78,7 @@ def test_errors_are_those_of_the_blocking_client(standin: StandinServer) -> None
         async with AsyncClient(standin.url) as client:
             with pytest.raises(VideoError, match="no such file"):
                 await client.classify("nope.mp4")
-            client.session._timeout_s = 0.3
+            client._session._timeout_s = 0.3
             standin.hold.clear()
             with pytest.raises(RequestTimeout):
                 await client.classify_frames(FRAMES)

@@ -148,13 +148,13 @@ def test_a_server_that_is_away_while_the_handshake_grows_old_is_waited_for(
 def record_pauses(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Seconds that the client means to sleep, from now on, before it tries again."""
     pauses: list[float] = []
-    sleep = client.session.transport.sleep
+    sleep = client._session.transport.sleep
 
     async def recorded(duration_s: float) -> None:
         pauses.append(duration_s)
         await sleep(duration_s)
 
-    monkeypatch.setattr(client.session.transport, "sleep", recorded)
+    monkeypatch.setattr(client._session.transport, "sleep", recorded)
     return pauses
 
 
@@ -187,7 +187,7 @@ def test_an_address_where_nothing_ever_answered_fails_at_once(
 def test_silence_is_a_timeout(standin: StandinServer) -> None:
     with Client(standin.url) as client:
         client.server_info()
-        client.session._timeout_s = 0.3
+        client._session._timeout_s = 0.3
         standin.hold.clear()
         started = time.monotonic()
         with pytest.raises(RequestTimeout, match="raise the timeout"):
@@ -350,7 +350,7 @@ def test_an_answer_of_another_version_is_labelled_with_its_weights(standin: Stan
 
 def test_features_and_answers_from_them_go_through_the_same_requests(standin: StandinServer) -> None:
     with Client(standin.url) as client:
-        session = client.session
+        session = client._session
         features = finish(session.request("features_lite", {"frames": FRAMES}))
         answers = finish(session.predict("classify_features_lite", features, times_ms=[0, 1, 2, 3, 4]))
         with pytest.raises(RequestTooLarge, match="9 videos"):

@@ -146,10 +146,10 @@ def test_errors_are_recognised_in_tritons_own_words(
         with Client(url) as client, pytest.raises(ModelUnavailable, match="has no model 'classify_nope'"):
             client.server_info(member="nope")
         with Client(url) as client, pytest.raises(ContractMismatch, match="is no ensemble of reelkind"):
-            finish(client.session.info(f"head_{served_bundle.name}"))
+            finish(client._session.info(f"head_{served_bundle.name}"))
     with Client(triton_server.url, timeout_s=120) as client:
         client.server_info()
-        client.session._timeout_s = 0.001
+        client._session._timeout_s = 0.001
         with pytest.raises(RequestTimeout):
             client.classify_frames(frames)
 

@@ -102,7 +102,12 @@ def test_features_of_a_deployment_are_what_its_heads_take() -> None:
 
 
 def test_embeddings_lie_side_by_side() -> None:
-    assert classify_ensemble([make(), resnet()]).outputs[-1] == tensors.embedding(512 + 256)
+    assert classify_ensemble([make(), resnet()]).outputs[2] == tensors.embedding(512 + 256)
+
+
+def test_every_ensemble_that_answers_tells_of_frames() -> None:
+    for ensemble in (*DEPLOYED.values(), *MIXED.values()):
+        assert (tensors.FRAME_PROBABILITIES in ensemble.outputs) == (ensemble.kind != "features")
 
 
 @pytest.mark.parametrize("bundles", [[], [make(), make()]], ids=["none", "same-name-twice"])

@@ -105,6 +105,36 @@ def test_scores_of_a_segment_are_the_mean_over_its_frames() -> None:
     assert span.scores.tolist() == pytest.approx(np.mean([SURE["a"]] * 8 + [SURE["b"]], axis=0).tolist())
 
 
+def test_frames_of_windows_across_a_border_tell_where_it_is() -> None:
+    per_frame = np.array([SURE["a"]] * 17 + [SURE["b"]] * 15)
+    blurred, sharp = Segmenter(8), Segmenter(8)
+    found: dict[str, list[Span]] = {"windows": [], "frames": []}
+    for start, stop in windows_of(8, len(per_frame)):
+        scores = per_frame[start:stop]
+        found["windows"] += blurred.add(start, stop, scores.mean(axis=0))
+        found["frames"] += sharp.add(start, stop, scores)
+    found["windows"] += blurred.finish(len(per_frame))
+    found["frames"] += sharp.finish(len(per_frame))
+    borders = {how: [span.stop for span in spans[:-1]] for how, spans in found.items()}
+    assert borders["frames"] in ([16], [18])  # the cell that has both is of either
+    first, last = found["frames"]
+    outside = [span.scores[number] for span, number in ((first, 0), (last, 1))]
+    assert outside > [span.scores[number] for span, number in zip(found["windows"], (0, 1), strict=True)]
+
+
+def test_a_window_that_says_nothing_of_frames_says_the_same_of_each() -> None:
+    rows = [np.array(SURE[label]) for label in "aaabbb"]
+    alike, alone = Segmenter(2), Segmenter(2)
+    spans = [
+        [span for start, row in enumerate(rows) for span in segmenter.add(start, start + 2, given(row))]
+        + segmenter.finish(7)
+        for segmenter, given in ((alike, lambda row: row), (alone, lambda row: np.stack([row, row])))
+    ]
+    assert [(span.start, span.stop, span.label, *span.scores) for span in spans[0]] == [
+        (span.start, span.stop, span.label, *span.scores) for span in spans[1]
+    ]
+
+
 def test_segments_are_given_away_before_the_video_ends() -> None:
     segmenter = Segmenter(2, switch_penalty=2.0)
     a, b = np.array([0.9, 0.1]), np.array([0.1, 0.9])

@@ -83,6 +83,9 @@ def test_attention_of_every_kind_sums_to_one_and_members_count_as_told(
     expected = 0.25 * alone["small"]["probabilities"] + 0.75 * alone["large"]["probabilities"]
     np.testing.assert_allclose(both["probabilities"], expected, atol=1e-5)
     np.testing.assert_allclose(both["attention"].sum(axis=-1), 1, atol=1e-5)
+    expected = 0.25 * alone["small"]["frame_probabilities"] + 0.75 * alone["large"]["frame_probabilities"]
+    np.testing.assert_allclose(both["frame_probabilities"], expected, atol=1e-5)
+    np.testing.assert_allclose(both["frame_probabilities"].sum(axis=-1), 1, atol=1e-5)
     np.testing.assert_array_equal(both["embedding"][:, :8], alone["large"]["embedding"])  # in the order of names
 
 

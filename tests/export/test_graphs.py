@@ -75,6 +75,13 @@ def temporal(model: onnx.ModelProto, array: np.ndarray) -> np.ndarray:
     return output
 
 
+def put_back(weights: np.ndarray, logits: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    if logits is None:
+        logits = np.zeros((*weights.shape, 4), np.float32)
+    attention, restored = onnx_stage(build_temporal_attention().SerializeToString())([weights, logits])
+    return attention, restored
+
+
 @pytest.mark.parametrize(
     ("num_frames", "orders"),
     [
@@ -96,16 +103,35 @@ def test_temporal_views_are_all_frames_the_even_and_the_odd(num_frames: int, ord
 def test_attention_goes_back_to_the_frames_that_were_looked_at() -> None:
     weights = np.array([[[0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.4]]], np.float32)
     expected = [[0.1, 0.2, 0.3, 0.4], [0.3, 0, 0.7, 0], [0, 0.3, 0, 0.7]]
-    np.testing.assert_allclose(temporal(build_temporal_attention(), weights)[0], expected, atol=1e-6)
+    np.testing.assert_allclose(put_back(weights)[0][0], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("num_frames", [1, 2, 7, 300])
 def test_attention_still_sums_to_one_at_any_number_of_frames(num_frames: int) -> None:
     weights = RNG.random((2, 6, num_frames)).astype(np.float32)
     weights /= weights.sum(-1, keepdims=True)
-    given = temporal(build_temporal_attention(), weights)
+    given, _ = put_back(weights)
     assert given.shape == weights.shape
     np.testing.assert_allclose(given.sum(-1), 1, atol=1e-5)
+
+
+def test_logits_go_back_to_the_frames_and_passes_without_a_frame_have_no_say() -> None:
+    places = np.array([[[1, 2, 3, 4, 5], [10, 20, 30, 40, 50], [100, 200, 300, 400, 500]]], np.float32)
+    logits = places[..., None] * np.array([1, -1, 0, 2], np.float32)
+    _, given = put_back(places / 1500, logits)
+    # Orders 01234, 00224, 11334: frame 0 stands first in the first, first and second in the other; frame 4 ends all.
+    expected = [(1 + 15) / 2, (2 + 150) / 2, (3 + 35) / 2, (4 + 350) / 2, (5 + 50 + 500) / 3]
+    for number in range(3):
+        np.testing.assert_allclose(given[0, number, :, 0], expected, rtol=1e-6)
+    np.testing.assert_allclose(given, given[..., :1] * np.array([1, -1, 0, 2]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 7, 300])
+def test_logits_of_frames_that_are_the_same_in_every_pass_come_back_as_they_were(num_frames: int) -> None:
+    of_frames = RNG.standard_normal((2, 2, num_frames, 4)).astype(np.float32)
+    passes = temporal(build_temporal_views(), of_frames)  # as a head gives them that looks at each frame alone
+    _, given = put_back(np.zeros(passes.shape[:3], np.float32), passes)
+    np.testing.assert_allclose(given, of_frames.repeat(3, axis=1), atol=1e-5)
 
 
 @pytest.mark.parametrize("views", sorted(VIEWS))
@@ -133,21 +159,28 @@ def test_average_of_two_members_is_what_numpy_computes(weights: tuple[float, flo
 
     shares = np.array([0.5, 0.5] if weights is None else [0.75, 0.25])
     per_member = []
-    for logits, temperature in ((inputs[0], 1.7), (inputs[3], 0.6)):
-        powers = np.exp(logits.astype(np.float64) / temperature)
-        per_member.append((powers / powers.sum(-1, keepdims=True)).mean(1))
+    per_frame = []
+    for logits, frames, temperature in ((inputs[0], inputs[3], 1.7), (inputs[4], inputs[7], 0.6)):
+        for array, averages in ((logits, per_member), (frames, per_frame)):
+            powers = np.exp(array.astype(np.float64) / temperature)
+            averages.append((powers / powers.sum(-1, keepdims=True)).mean(1))
     np.testing.assert_allclose(given[0], np.tensordot(shares, per_member, 1), atol=1e-6)
-    np.testing.assert_allclose(given[1], np.tensordot(shares, [inputs[1].mean(1), inputs[4].mean(1)], 1), atol=1e-6)
-    np.testing.assert_allclose(given[2], np.concatenate([inputs[2].mean(1), inputs[5].mean(1)], -1), atol=1e-6)
-    np.testing.assert_allclose(given[0].sum(-1), 1, atol=1e-6)
+    np.testing.assert_allclose(given[1], np.tensordot(shares, [inputs[1].mean(1), inputs[5].mean(1)], 1), atol=1e-6)
+    np.testing.assert_allclose(given[2], np.concatenate([inputs[2].mean(1), inputs[6].mean(1)], -1), atol=1e-6)
+    np.testing.assert_allclose(given[3], np.tensordot(shares, per_frame, 1), atol=1e-6)
+    assert given[3].shape == (3, 7, 4)
+    for probabilities in (given[0], given[3]):
+        np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-6)
 
 
 def test_huge_logits_do_not_overflow() -> None:
     members = [replace(bundle("one", 8), temperature=0.5)]
-    logits, attention, embedding = head_outputs(members, batch=1, views=1, time=2)
-    given = onnx_stage(build_average(members).SerializeToString())([logits * 1e4, attention, embedding])
-    assert np.isfinite(given[0]).all()
-    np.testing.assert_allclose(given[0].sum(-1), 1, atol=1e-6)
+    logits, attention, embedding, frames = head_outputs(members, batch=1, views=1, time=2)
+    inputs = [logits * 1e4, attention, embedding, frames * 1e4]
+    given = onnx_stage(build_average(members).SerializeToString())(inputs)
+    for probabilities in (given[0], given[3]):
+        assert np.isfinite(probabilities).all()
+        np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-6)
 
 
 @pytest.mark.parametrize("weights", [(1.0,), (1.0, -1.0), (0.0, 0.0)])
@@ -181,11 +214,11 @@ def expected_subcategories(member: Bundle, logits: np.ndarray, finer_logits: np.
 def test_subcategories_of_a_class_sum_to_its_probability(weights: tuple[float, float] | None) -> None:
     bundles = [finer("one", ("anime_mecha", "moba", "pets", "fps_scifi"), 0.7), finer("two", ("cg3d_feature", "moba"))]
     inputs = head_outputs(bundles, batch=3, views=2, time=5)
-    inputs[3][..., 0] = 3e4  # of what was not learnt
-    probabilities, _, _, given = onnx_stage(build_average(bundles, weights).SerializeToString())(inputs)
+    inputs[4][..., 0] = 3e4  # of what was not learnt
+    probabilities, _, _, _, given = onnx_stage(build_average(bundles, weights).SerializeToString())(inputs)
     shares = [0.5, 0.5] if weights is None else [0.75, 0.25]
     parts = [
-        expected_subcategories(member, inputs[4 * place], inputs[4 * place + 3]).mean(1)
+        expected_subcategories(member, inputs[5 * place], inputs[5 * place + 4]).mean(1)
         for place, member in enumerate(bundles)
     ]
     np.testing.assert_allclose(given, np.tensordot(shares, parts, 1), atol=1e-6)

@@ -64,7 +64,7 @@ def test_the_packaged_member_fits_the_slice_by_estimate(shipped: Bundle) -> None
     assert backbone.engine_bytes == pytest.approx(2 * 3.37e6, rel=0.05)
     assert 512 * 112 * 112 * (16 + 96) * 2 <= backbone.context_bytes <= 3 * 512 * 112 * 112 * (16 + 96) * 2
     assert backbone.buffer_bytes == 512 * (3 * 224 * 224 + 4 * shipped.head.feature_dim)
-    assert head.buffer_bytes == 4 * 4 * 12 * (300 * shipped.head.feature_dim + 4 + 300 + 128)
+    assert head.buffer_bytes == 4 * 4 * 12 * (300 * shipped.head.feature_dim + 4 + 300 + 128 + 300 * 4)
 
 
 def test_members_of_one_name_are_refused(shipped: Bundle) -> None:

@@ -1,6 +1,7 @@
 """Exported graphs against the modules they were made from."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from reelkind.export.graphs.modules import build_head_graph
 from reelkind.export.parity.verify import verify
 from reelkind.export.pipelines.reference import onnx_stage
 from reelkind.export.pipelines.torch_pipeline import torch_stage
+from reelkind.export.repository.graph_files import find_graph_file
 from reelkind.export.repository.members import average_file
 from reelkind.export.untrained import write_untrained_bundle
 from reelkind.models.head import TemporalHead
@@ -53,8 +55,8 @@ def test_head_is_right_at_any_number_of_frames(
     features = torch.randn(3, 2, num_frames, 24)
     given = onnx_stage(graph.SerializeToString())([features.numpy()])
     with torch.no_grad():
-        expected = module(features.flatten(0, 1))
-    assert [array.shape for array in given] == [(3, 2, 4), (3, 2, num_frames), (3, 2, 16)]
+        expected = module.outputs(features.flatten(0, 1))
+    assert [array.shape for array in given] == [(3, 2, 4), (3, 2, num_frames), (3, 2, 16), (3, 2, num_frames, 4)]
     for array, tensor in zip(given, expected, strict=True):
         np.testing.assert_allclose(array.reshape(tensor.shape), tensor, atol=1e-5)
 
@@ -66,7 +68,7 @@ def test_a_second_output_is_exported_and_stays_fp32_in_half() -> None:
     graph, features = build_head_graph(bundle, module), torch.randn(3, 2, 7, 24)
     given = onnx_stage(graph.SerializeToString())([features.numpy()])
     expected = torch_stage(module, 2)([features.numpy()])
-    assert [array.shape for array in given] == [(3, 2, 4), (3, 2, 7), (3, 2, 16), (3, 2, 46)]
+    assert [array.shape for array in given] == [(3, 2, 4), (3, 2, 7), (3, 2, 16), (3, 2, 7, 4), (3, 2, 46)]
     for array, wanted in zip(given, expected, strict=True):
         np.testing.assert_allclose(array, wanted, atol=1e-5)
     half = to_half(head_graph(bundle), graph).model
@@ -74,6 +76,15 @@ def test_a_second_output_is_exported_and_stays_fp32_in_half() -> None:
     (weight,) = [name for name in types if "subcategory_classifier.weight" in name]
     assert types[weight] == onnx.TensorProto.FLOAT
     assert onnx.TensorProto.FLOAT16 in types.values()
+
+
+def test_a_graph_that_lacks_an_output_of_this_release_is_named_with_the_way_out(lite: Bundle, tmp_path: Path) -> None:
+    copy = bundles_on_disk.load(shutil.copytree(lite.path(), tmp_path / "lite"))
+    file = find_graph_file(head_graph(copy), {"lite": copy})
+    file.write_bytes(file.read_bytes().replace(b"frame_logits", b"other_logits"))
+    said = r"head\.onnx is of an earlier release, which did not give frame_logits; run: reelkind export onnx --bundle "
+    with pytest.raises(ExportError, match=said):
+        find_graph_file(head_graph(copy), {"lite": copy})
 
 
 def test_a_graph_broken_on_purpose_is_named(head: tuple[Bundle, TemporalHead, onnx.ModelProto]) -> None:

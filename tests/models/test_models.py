@@ -23,6 +23,22 @@ def test_head_takes_any_number_of_frames(num_frames: int) -> None:
     assert torch.allclose(attention.sum(dim=1), torch.ones(3))
 
 
+@pytest.mark.parametrize("num_subcategories", [0, 46])
+def test_the_logits_of_a_clip_are_the_mean_of_its_frames_weighted_by_attention(num_subcategories: int) -> None:
+    torch.manual_seed(0)
+    head = TemporalHead(HeadConfig(feature_dim=12, width=16, num_subcategories=num_subcategories)).eval()
+    with torch.no_grad():
+        head.pooling.weight.mul_(20)  # so that frames count differently
+        clips = torch.randn(3, 7, 12)
+        logits, attention, embedding, frames, *finer = head.outputs(clips)
+        plain = head(clips)
+    assert frames.shape == (3, 7, 4)
+    assert attention.max() > 2 / 7
+    torch.testing.assert_close((attention.unsqueeze(-1) * frames).sum(dim=1), logits, rtol=1e-5, atol=1e-5)
+    assert all(torch.equal(one, other) for one, other in zip((logits, attention, embedding), plain, strict=True))
+    assert [each.shape for each in finer] == ([(3, 46)] if num_subcategories else [])
+
+
 def test_a_clip_does_not_depend_on_its_batch() -> None:
     head = TemporalHead(HeadConfig(feature_dim=12, width=16)).eval()
     clips = torch.randn(3, 5, 12)

@@ -34,13 +34,15 @@ _RESULT = _object(
         "timings_ms": _SCORES,
         "model": {"type": "object"},
         "from_cache": {"type": "boolean", "description": "Whether features kept from before were used."},
+        "warnings": {**_NAMES, "description": "Why one label may say too little: frames that disagree."},
         "attention": {"type": "array", "items": _NUMBER},
+        "frame_scores": _or_null({"type": "array", "items": {"type": "array", "items": _NUMBER}}),
         "times_ms": _or_null({"type": "array", "items": {"type": "integer"}}),
         "subcategories": _or_null({"type": "object", "description": "Where the bundle answers them."}),
         "error": {"type": "null"},
     },
     about="As `reelkind classify --jsonl --attention` prints it; `label` is null where there is a `reason` for none.",
-    optional=("subcategories",),
+    optional=("subcategories", "warnings", "frame_scores"),
 )
 _STRETCH = {
     "start_ms": {"type": "integer"},

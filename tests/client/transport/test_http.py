@@ -145,7 +145,7 @@ def test_a_full_queue_is_waited_out(http_standin: HttpStandin) -> None:
 def test_an_idle_connection_that_was_closed_is_replaced(http_standin: HttpStandin) -> None:
     with Client(http_standin.url, retry_s=0) as client:
         client.classify_frames(FRAMES)
-        (idle,) = client.session.transport._idle  # type: ignore[attr-defined]
+        (idle,) = client._session.transport._idle  # type: ignore[attr-defined]
         idle.sock.shutdown(socket.SHUT_RDWR)
         client.classify_frames(FRAMES)
     assert http_standin.connections == 2
@@ -195,7 +195,7 @@ def test_damaged_answers_are_noticed(http_standin: HttpStandin, damage: Callable
 def test_silence_is_a_timeout(http_standin: HttpStandin) -> None:
     with Client(http_standin.url) as client:
         client.server_info()
-        client.session._timeout_s = 0.3
+        client._session._timeout_s = 0.3
         http_standin.standin.hold.clear()
         started = time.monotonic()
         with pytest.raises(RequestTimeout, match="raise the timeout"):

@@ -36,7 +36,7 @@ import sys, numpy as np
 from reelkind.client import Client
 client = Client(sys.argv[1], timeout_s=120)
 client.classify_frames(np.zeros((4, 224, 224, 3), np.uint8))
-print(len(client.session._regions._idle), flush=True)
+print(len(client._session._regions._idle), flush=True)
 if sys.argv[2] == "kill":
     import os, signal
     os.kill(os.getpid(), signal.SIGKILL)
@@ -81,7 +81,7 @@ def test_answers_are_those_of_the_wire_and_nothing_stays_behind(triton_server: T
     ):
         for video in (*FRAMES, FRAMES[0, :2], np.concatenate(FRAMES)):  # smaller, then larger than the first region
             assert scores(client, video) == scores(wired, video)
-        assert len(files()) == len(client.session._regions._idle) == len(known(triton_server)) == 1
+        assert len(files()) == len(client._session._regions._idle) == len(known(triton_server)) == 1
         assert wired._session._regions._idle == []
     assert (files(), known(triton_server)) == ([], [])
 
@@ -142,7 +142,7 @@ def test_regions_of_who_is_cancelled_again_and_again_are_forgotten_later(
 def test_features_go_through_regions_too(triton_server: TritonServer, served_bundle: Bundle) -> None:
     member = served_bundle.name
     with Client(triton_server.url, timeout_s=120) as client:
-        session = client.session
+        session = client._session
         frames = np.random.default_rng(0).integers(0, 256, (2, 16, 32, 32, 3), np.uint8)
         features = finish(session.request(features_name(member), {"frames": frames}))
         assert sum(array.nbytes for array in features.values()) > shared_memory.MIN_BYTES
@@ -167,11 +167,11 @@ def test_the_region_of_a_call_that_timed_out_is_not_used_again(triton_server: Tr
     with Client(triton_server.url, timeout_s=120) as client:
         expected = scores(client, FRAMES[0])
         before = files()
-        client.session._timeout_s = 0.005
+        client._session._timeout_s = 0.005
         with pytest.raises(RequestTimeout):
             client.classify_frames(LONG)
         assert not set(files()) & set(before)
-        client.session._timeout_s = 120
+        client._session._timeout_s = 120
         assert scores(client, FRAMES[0]) == expected
     assert known(triton_server) == []
 
@@ -227,7 +227,7 @@ def test_a_server_that_never_finds_the_region_gets_the_frames_by_the_wire(
 
     monkeypatch.setattr(standin, "_answer", refuse)
     with Client(standin.url, retry_s=0) as client:
-        monkeypatch.setattr(client.session.transport._client._client_stub, "SystemSharedMemoryRegister", register)
+        monkeypatch.setattr(client._session.transport._client._client_stub, "SystemSharedMemoryRegister", register)
         assert scores(client, FRAMES[0]) == pytest.approx(expected_probabilities(FRAMES[:1])[0], rel=1e-5)
     assert len(registered) == 2
 
@@ -263,6 +263,6 @@ def test_tensors_of_a_region_do_not_overlap() -> None:
 def test_small_requests_and_other_machines_need_no_region(standin: StandinServer) -> None:
     with Client(standin.url) as client:
         client.classify_frames(np.zeros((2, 8, 8, 3), np.uint8))
-        assert client.session._regions._usable
+        assert client._session._regions._usable
     with Client("192.0.2.1:8001") as client:
-        assert not client.session._regions._usable
+        assert not client._session._regions._usable

@@ -131,7 +131,7 @@ def test_a_client_that_does_not_encrypt_is_said(certificates: Certificates) -> N
 
 def test_failed_handshakes_are_not_retried(protocol: str, certificates: Certificates) -> None:
     with served(protocol, certificates) as url, Client(url, tls=Tls(certificates.other_ca), retry_s=60) as client:
-        client.session._connected = True
+        client._session._connected = True
         with pytest.raises(TlsFailed):
             client.classify_frames(FRAMES)
         with pytest.raises(TlsFailed):

@@ -14,7 +14,7 @@ from standin import StandinServer, expected_probabilities, expected_subcategorie
 from videos import write_video
 
 from reelkind.client import AsyncClient, Client, ContractMismatch, FeatureCache, Prediction, ServerFailed
-from reelkind.client.answers.subcategories import StretchMeans
+from reelkind.client.answers.subcategories import StretchMeans, in_step
 from reelkind.core.files import features_files
 from reelkind.core.taxonomy.classes import places_of_classes, subcategory_names
 
@@ -168,3 +168,16 @@ def test_a_stretch_is_the_mean_of_its_frames() -> None:
     means.add(4, 8, three)
     assert means.take(4, 8) == pytest.approx((2 * (two + three) / 2 + 2 * three) / 4)
     assert means.take(8, 10) is None
+
+
+def test_subcategories_keep_their_shares_of_classes_whose_scores_are_others() -> None:
+    found = np.random.default_rng(0).dirichlet(np.ones(46))
+    found[places_of_classes()["flat"]] = 0
+    scores = np.array([0.5, 0.3, 0.15, 0.05])
+    given = in_step(found, scores)
+    for number, (name, places) in enumerate(places_of_classes().items()):
+        if name == "flat":
+            assert (given[places] == 0).all()
+            continue
+        assert given[places].sum() == pytest.approx(scores[number])
+        np.testing.assert_allclose(given[places] / given[places].sum(), found[places] / found[places].sum())
