@@ -13,14 +13,14 @@ from typing import NoReturn
 
 from reelkind.core.errors import ReelkindError
 
-from . import classify, dataset, evaluate, export, features, plan, promote, serve, timeline, train, web
+from . import classify, dataset, evaluate, export, features, health, plan, promote, serve, timeline, train, web
 from ._arguments import UsageError
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
-_SUBCOMMANDS = (classify, timeline, features, serve, web, promote, dataset, train, evaluate, export, plan)
+_SUBCOMMANDS = (classify, timeline, features, serve, health, web, promote, dataset, train, evaluate, export, plan)
 # What a subcommand's imports need.
 _EXTRAS = {
     "dataset": "train,export",
