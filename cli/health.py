@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     """Print who has answered; an error of the client otherwise."""
     import numpy as np
 
-    from reelkind.client import DEFAULT_URL, Client, ServerBusy, Tls
+    from reelkind.client import DEFAULT_URL, Client, Prediction, ServerBusy, Tls
 
     files = (args.tls_ca, args.tls_cert, args.tls_key)
     tls = Tls(*files) if any(files) else args.tls
@@ -46,9 +46,10 @@ def run(args: argparse.Namespace) -> int:
     frame = np.full((1, _SIDE_PX, _SIDE_PX, 3), 128, np.uint8)  # [T, H, W, C]
     with Client(url, member=args.member, timeout_s=args.timeout, retry_s=0, tls=tls) as client:
         try:
-            (answer,) = client.classify_frames(frame[None])
+            answer = client.classify_frames(frame)
         except ServerBusy as error:
             print(f"healthy, but busy: {error}")
         else:
+            assert isinstance(answer, Prediction)
             print(f"healthy: {answer.model.ensemble} of {', '.join(answer.model.members)} answers")
     return 0
