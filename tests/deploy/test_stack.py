@@ -84,7 +84,7 @@ def stack(
         options = services["web-cpu"]["command"]
         assert options[::2] == ["--host", "--data", "--url"]
         page = ["web", "--host", "127.0.0.1", "--port", str(web), "--data", str(folder / "data")]
-        url = ["--url", f"127.0.0.1:{grpc}", "--no-prefetch"]
+        url = ["--url", options[5].replace("server:8001", f"localhost:{grpc}"), "--no-prefetch"]
         running.enter_context(process([*COMMAND, *page, *url], folder / "web", environment))
         until(lambda: bool(fetch(f"http://127.0.0.1:{web}/healthz")), 60, folder / "web")
 
