@@ -111,7 +111,7 @@ class _Pool(Waiting):
                 tried.append(address)
                 if _is_gone(error, left_s):
                     self._eject(address, asked, error)
-                if len(tried) >= len(self._servers) or time.monotonic() >= deadline:
+                if not self._servers.keys() - set(tried) or time.monotonic() >= deadline:
                     raise
             else:
                 with self._lock:
