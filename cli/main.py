@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from reelkind.core.errors import ReelkindError
 
-from . import classify, evaluate, features, plan, promote, serve, timeline, train, web
+from . import classify, evaluate, features, health, plan, promote, serve, timeline, train, web
 from .dataset import command as dataset
 from .export import command as export
 from .options.arguments import UsageError
@@ -22,7 +22,7 @@ EXIT_FAILED, EXIT_USAGE = 1, 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
-_SUBCOMMANDS = (classify, timeline, features, serve, web, promote, dataset, train, evaluate, export, plan)
+_SUBCOMMANDS = (classify, timeline, features, serve, health, web, promote, dataset, train, evaluate, export, plan)
 # What a subcommand's imports need.
 _EXTRAS = {
     "dataset": "train,export",

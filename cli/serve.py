@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 EXIT_OK, EXIT_FAILED = 0, 1
 FLAVOURS = ("auto", "python", "onnxruntime", "tensorrt")
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 _NUM_NAMED = 3  # ensembles in the line that says ready
 _PORT_HELP = "0 picks a free one (default: %(default)s)"
 
@@ -57,6 +60,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument(
         "--threads", type=positive, metavar="N", help="CPU threads inside one operator (default: all cores)"
+    )
+    parser.add_argument(
+        "--mig-uuid",
+        type=mig_uuid,
+        metavar="UUID",
+        help="the slice of a card to use, as `nvidia-smi -L` lists it; one server a slice (default: "
+        "$CUDA_VISIBLE_DEVICES)",
     )
     parser.add_argument("--max-queue", type=positive, metavar="N", help=MAX_QUEUE_HELP)
     add_precision(parser)
@@ -105,7 +115,13 @@ def _serve(args: argparse.Namespace) -> int:
     bundles = {}
     if args.repository is None:
         bundles = {bundle.load(folder).name: folder for folder in args.bundle or [default_bundle()]}
+    if args.mig_uuid:
+        _use_slice(args.mig_uuid)
     runtime = find_runtime(_say)
+    if args.mig_uuid and runtime.embedded:
+        raise UsageError(
+            "--mig-uuid is for a tritonserver that can use a GPU, as in NVIDIA's image; the embedded one cannot"
+        )
     with ExitStack() as stack:
         repository, owned = args.repository, []
         if repository is None:
@@ -143,6 +159,23 @@ def _serve(args: argparse.Namespace) -> int:
         except ServingError:  # the supervisor has logged why it gave up
             return EXIT_FAILED
         return EXIT_OK
+
+
+def mig_uuid(text: str) -> str:
+    """The name of a MIG device: ``MIG-<uuid>``, or ``MIG-GPU-<uuid>/n/n`` of drivers before R470."""
+    if not re.fullmatch(r"MIG-(GPU-)?[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(/\d+/\d+)?", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} names no MIG slice: take MIG-… from `nvidia-smi -L` (a whole card: CUDA_VISIBLE_DEVICES)"
+        )
+    return text
+
+
+def _use_slice(uuid: str) -> None:
+    """Show CUDA this slice only: here, and to the tritonserver that inherits the environment."""
+    shown = os.environ.get(_VISIBLE, uuid)
+    if shown != uuid:
+        raise UsageError(f"--mig-uuid says {uuid}, ${_VISIBLE} says {shown}: give one of them")
+    os.environ[_VISIBLE] = uuid
 
 
 def _ready_line(server: TritonServer) -> str:

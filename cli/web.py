@@ -42,7 +42,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="history, uploads, features (./%(default)s)",
     )
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--url", metavar="TRITON", help="server to ask: HOST:PORT for gRPC, or http(s)://HOST:PORT")
+    where.add_argument("--url", metavar="TRITON", help="server to ask, or servers: as --url of `reelkind classify`")
     where.add_argument(
         "--bundle",
         action="append",

@@ -40,7 +40,8 @@ class Client:
     ``member`` and ``tta`` may also be given with each call, for that call; None means the client's own.
 
     Args:
-        url: ``host:port`` of the server's gRPC port; ``http://host:port`` or ``https://host:port`` for HTTP.
+        url: ``host:port`` of the server's gRPC port; ``http://host:port`` or ``https://host:port`` for HTTP;
+            several with commas between them, or ``dns:///host:port`` for all addresses of a name, take turns.
         member: who answers: a member's name, ``"ensemble"`` for all of them; None for the server's default member.
         tta: test-time augmentation: ``"off"``; ``"fast"`` looks at the frames' features in several orders, at next to
             no cost; ``"full"`` looks at each frame in several ways too, which costs a pass of the network each.

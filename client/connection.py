@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from .answers import handshake, wire
 from .answers.handshake import ServerInfo
-from .transport.address import Address, Tls, check_headers, parse_url, tls_for
+from .transport.address import Address, Tls, check_headers, parse_target, tls_for
 from .transport.errors import (
     ClientError,
     InvalidOption,
@@ -20,6 +20,7 @@ from .transport.errors import (
 )
 from .transport.grpc_transport import AsyncGrpc, BlockingGrpc
 from .transport.http_transport import AsyncHttp, BlockingHttp
+from .transport.pool import open_pool
 from .transport.retry import Patience
 from .transport.shared_memory import Regions
 from .transport.transport import Array, Transport
@@ -40,7 +41,7 @@ class Connection:
         blocking: whether its coroutines are for ``finish`` or for an event loop.
 
     Attributes:
-        url: of the server.
+        url: of the server or servers.
         transport: how it is reached; also waits and works for whoever builds on the connection.
     """
 
@@ -55,17 +56,20 @@ class Connection:
         tls: bool | Tls,
         shared_memory: bool,
     ) -> None:
-        address = parse_url(url)
+        target = parse_target(url)
+        address = target.first
         self.url = url
         if not 0 < timeout_s <= MAX_SECONDS:
             raise InvalidOption(f"timeout_s must be above 0 and at most {MAX_SECONDS} (a day), got {timeout_s}")
         if not 0 <= retry_s <= MAX_SECONDS:
             raise InvalidOption(f"retry_s must be from 0 (never again) to {MAX_SECONDS} (a day), got {retry_s}")
         self._timeout_s, self._retry_s = timeout_s, retry_s
-        open_it = partial(_open_transport, address, check_headers(headers or {}), tls_for(address, tls))
-        self.transport: Transport = open_it(blocking=blocking)
-        usable = shared_memory and address.is_local
-        self._regions = Regions(self.transport, partial(open_it, blocking=True), usable=usable)
+        connect = partial(_open_transport, headers=check_headers(headers or {}), tls=tls_for(address, tls))
+        self.transport: Transport = (
+            connect(address, blocking=blocking) if target.is_single else open_pool(target, connect, blocking=blocking)
+        )
+        usable = shared_memory and target.is_single and address.is_local
+        self._regions = Regions(self.transport, partial(connect, address, blocking=True), usable=usable)
         self._connected = False
         self._infos: dict[str, tuple[float, ServerInfo]] = {}  # with the time of asking
         self._versions: dict[str, str] = {}  # of the models that have answered
@@ -174,7 +178,7 @@ class Connection:
             await self.transport.sleep(pause_s)
 
 
-def _open_transport(address: Address, headers: dict[str, str], tls: Tls | None, *, blocking: bool) -> Transport:
+def _open_transport(address: Address, *, headers: dict[str, str], tls: Tls | None, blocking: bool) -> Transport:
     if address.scheme == "grpc":
         return BlockingGrpc(address, headers, tls) if blocking else AsyncGrpc(address, headers, tls)
     return BlockingHttp(address, headers, tls) if blocking else AsyncHttp(address, headers, tls)

@@ -128,16 +128,16 @@ class StandinServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.url = ""
         self._server: grpc.Server | None = None
 
-    def start(self, port: int = 0, credentials: grpc.ServerCredentials | None = None) -> None:
+    def start(self, port: int = 0, credentials: grpc.ServerCredentials | None = None, host: str = "127.0.0.1") -> None:
         options = [("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)]
         self._server = grpc.server(ThreadPoolExecutor(16), options=options)
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self._server)
-        address = f"127.0.0.1:{port}"
+        address = f"{host}:{port}"
         if credentials is None:
             port = self._server.add_insecure_port(address)
         else:
             port = self._server.add_secure_port(address, credentials)
-        self.url = f"127.0.0.1:{port}"
+        self.url = f"{host}:{port}"
         self._server.start()
 
     def stop(self) -> None:

@@ -23,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--url",
         metavar="ADDRESS",
-        help="server to ask: HOST:PORT for gRPC, http://HOST:PORT or https://HOST:PORT "
+        help="server to ask: HOST:PORT for gRPC, http://HOST:PORT or https://HOST:PORT; several with commas between "
+        "them, or dns:///NAME:PORT for all of a name, take turns "
         f"(default: ${URL_VARIABLE}, else 127.0.0.1:8001, else one for this run)",
     )
     where.add_argument(

@@ -18,6 +18,7 @@ _FRAMING = re.compile(
     "(accept|content|transfer)-encoding|(inference-header-)?content-length|connection|expect|te|upgrade"
 )
 """Headers that say how a request is sent, which is not for the caller to say."""
+_DNS = "dns:///"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LOCAL_HOSTS = ("localhost", "[::1]")
 
@@ -31,6 +32,7 @@ class Address:
         scheme: ``grpc``, ``http`` or ``https``.
         host: IPv6 in brackets.
         path: prefix of all paths under HTTP, without a slash at its end.
+        name: that ``host`` is one address of, which certificates are made out to; empty if it is ``host`` itself.
     """
 
     url: str
@@ -38,11 +40,54 @@ class Address:
     host: str
     port: int
     path: str
+    name: str = ""
 
     @property
     def is_local(self) -> bool:
         """Whether it names this machine."""
         return self.host.startswith("127.") or self.host in _LOCAL_HOSTS
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the servers are that a client takes turns with.
+
+    Attributes:
+        url: as the user wrote it.
+        addresses: of the servers; empty if ``lookup`` tells.
+        lookup: a name whose addresses are servers, each time it is looked up.
+    """
+
+    url: str
+    addresses: tuple[Address, ...]
+    lookup: Address | None = None
+
+    @property
+    def first(self) -> Address:
+        """One address, whose scheme is that of all."""
+        return self.lookup or self.addresses[0]
+
+    @property
+    def is_single(self) -> bool:
+        """Whether there is one server, and no other ever."""
+        return len(self.addresses) == 1
+
+
+def parse_target(url: str) -> Target:
+    """Take apart one address, several with commas between them, or ``dns:///name:port``.
+
+    Raises:
+        InvalidUrl: if it is none of these, or their protocols differ.
+    """
+    if url.lower().startswith(_DNS):
+        lookup = parse_url(url[len(_DNS) :])
+        if lookup.scheme != "grpc":
+            raise InvalidUrl(f"{url!r}: dns:/// is for gRPC: write dns:///name:port of the servers' gRPC port")
+        return Target(url, (), lookup)
+    addresses = tuple(dict.fromkeys(parse_url(part.strip()) for part in url.split(",")))
+    if len({address.scheme for address in addresses}) > 1:
+        raise InvalidUrl(f"{url!r} mixes protocols: name several servers by gRPC, or all by HTTP")
+    return Target(url, addresses)
 
 
 def parse_url(url: str) -> Address:

@@ -155,6 +155,9 @@ def _channel_args(address: Address) -> list[tuple[str, Any]]:
         ("grpc.min_reconnect_backoff_ms", 1_000),
         ("grpc.max_reconnect_backoff_ms", 2_000),
     ]
+    if address.name:
+        args.append(("grpc.ssl_target_name_override", address.name))
+        args.append(("grpc.default_authority", f"{address.name}:{address.port}"))
     if address.is_local:
         args.append(("grpc.enable_http_proxy", 0))  # $http_proxy is not meant for this machine
     return args

@@ -54,7 +54,8 @@ def encrypted(certificates: Certificates) -> Iterator[str]:
 @pytest.mark.triton
 @pytest.mark.parametrize("block", blocks("python"), ids=lambda block: re.findall(r"import .*|$", block)[0])
 def test_examples_run(block: str, folder: Path, triton_server: TritonServer, encrypted: str) -> None:
-    code = block.replace("127.0.0.1:8001", triton_server.url).replace("gpu-7.lan:8001", encrypted)
+    addresses = {"127.0.0.1:8001": triton_server.url, "127.0.0.1:8011": triton_server.url, "gpu-7.lan:8001": encrypted}
+    code = re.sub("|".join(map(re.escape, addresses)), lambda found: addresses[found[0]], block)
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     promised = re.findall(r"print\(.*\)  # (?:None, confidence .* is |missing\.mp4: )(.*)", block)
