@@ -10,12 +10,13 @@ FULL   := $(VENV)/.full-installed
 SERVER := $(VENV)/.server-prepared
 GATE   := $(VENV)/.gate-installed
 DEPLOY := $(VENV)/.deploy-installed
+FAST_TESTS := $(addprefix tests/,core video client datasets evaluation deployment serving test_layout.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve web styles test check format train export bench gpu-check setup-gate deploy-check clean
+.PHONY: help setup demo serve web styles test test-fast dist check format train export bench gpu-check setup-gate deploy-check clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(BASE): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -69,6 +70,19 @@ styles: ## rebuild web/static/app.css by Tailwind (npm)
 
 test: $(FULL) $(SERVER) ## the whole test suite, with a real tritonserver
 	@$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+
+test-fast: $(FULL) ## what needs neither a server nor PyTorch nor a browser, on all cores: while you write
+	@$(BIN)/python -m pytest -q -n auto -m "not triton and not browser" $(FAST_TESTS) $(PYTEST_ARGS)
+
+dist: $(BASE) ## sdist and wheel into dist/, the wheel tried in an environment of its own
+	@rm -rf dist build/dist-venv
+	@$(PIP) build
+	@$(BIN)/python -m build --quiet --outdir dist .
+	@$(PYTHON) -m venv build/dist-venv
+	@build/dist-venv/bin/pip --disable-pip-version-check install --quiet -c constraints.txt dist/reelkind-*.whl
+	@cd build && dist-venv/bin/reelkind --version && dist-venv/bin/python -c \
+		'from reelkind.deployment.embedded import packaged_bundles; print("bundles:", *(each.name for each in packaged_bundles()))'
+	@ls -l dist
 
 deploy-check: $(DEPLOY) ## Dockerfiles, Compose, chart, alerts and dashboards by the tools that will read them
 	@$(BIN)/python deploy/check.py
