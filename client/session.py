@@ -24,7 +24,7 @@ from .transport.errors import InvalidOption
 from .transport.transport import Array
 
 DEFAULT_URL = "127.0.0.1:8001"  # Triton's gRPC port
-TIMEOUT_S = 30.0  # one call with its retries; sixteen frames on a busy laptop take two seconds
+TIMEOUT_S = 60.0  # one call with its retries; on a busy laptop a transformer takes ten seconds, behind others more
 RETRY_S = 20.0  # a crashed model is back within five seconds, a restarted server within fifteen
 BYTES_NAME = "<bytes>"
 

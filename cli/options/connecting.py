@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="test-time augmentation: fast looks at features in several orders, at next to no cost; full at each frame "
         "in several ways too, which multiplies the work (default: %(default)s)",
     )
-    parser.add_argument("--timeout", type=seconds, metavar="S", help="seconds an answer may take (default: 30)")
+    parser.add_argument("--timeout", type=seconds, metavar="S", help="seconds an answer may take (default: 60)")
     parser.add_argument(
         "--header", type=header, action="append", metavar="NAME=VALUE", help="send this with every request"
     )
