@@ -9,19 +9,32 @@ from fractions import Fraction
 
 import av
 from av.container import InputContainer
-from av.error import FFmpegError, InvalidDataError
+from av.error import ArgumentError, FFmpegError, InvalidDataError
 from av.video.stream import VideoStream
 
 from reelkind.core.errors import VideoError
 
 MAX_FRAME_PIXELS = 1 << 26  # 67 Mpx, twice 8K UHD: larger headers are treated as damage, not as pictures
 
+_DEMUXERS = """
+    matroska webm mov mp4 avi asf asf_o flv live_flv mpeg mpegts mpegvideo mxf nut ogg rm ivr nsv wtv gxf dv dhav
+    mlv ser cine r3d av1 obu ivf h261 h263 h264 hevc vvc evc m4v vc1 vc1test dirac dnxhd cavsvideo avs2 avs3 ipu
+    ingenient smjpeg mjpeg mjpeg_2000 yuv4mpegpipe gif apng jpegxl_anim swf flic bink smk roq film_cpk filmstrip thp
+    usm vmd xmv anm siff nuv pva ty ifv kux lmlm4 image2 jpeg_pipe png_pipe webp_pipe bmp_pipe gif_pipe tiff_pipe
+    ico jpegls_pipe j2k_pipe jpegxl_pipe qoi_pipe exr_pipe dpx_pipe dds_pipe hdr_pipe psd_pipe pcx_pipe sgi_pipe
+    sunrast_pipe pam_pipe pbm_pipe pgm_pipe pgmyuv_pipe ppm_pipe pfm_pipe phm_pipe aac ac3 aiff amr caf eac3 flac
+    mp3 wav w64
+"""
+"""FFmpeg's, of files that hold their pictures themselves (or sound, which is said). Playlists, manifests, scripts and
+devices, which open other files or none, and text painted as a terminal are not among them."""
+
 _OPTIONS = {
+    "format_whitelist": ",".join(_DEMUXERS.split()),
     "protocol_whitelist": "file,crypto,data",  # whatever a file refers to, nothing is fetched
     "pattern_type": "none",  # a picture named 100%d.png is one file, not a sequence
 }
-_PLAYLISTS = frozenset({"concat", "dash", "hls", "imf", "sdp", "webm_dash_manifest"})
-_TEXT_ART = frozenset({"adf", "bin", "idf", "tty", "xbin"})  # FFmpeg paints any .txt file as a terminal
+_HEAD_BYTES = 64
+_PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"v=0", b"[playlist]", b"[Reference]", b"# FFmpeg", b"file ")
 
 
 def open_file(path: str | os.PathLike[str]) -> InputContainer:
@@ -44,20 +57,33 @@ def open_file(path: str | os.PathLike[str]) -> InputContainer:
     if status.st_size == 0:
         raise VideoError(path, "the file is empty (0 bytes)")
     try:
+        with open(path, "rb") as file:  # noqa: PTH123 (pathlib hides why a path cannot be looked at)
+            if _is_animated_webp(file.read(_HEAD_BYTES)):
+                raise VideoError(path, "animated WebP is not supported: convert it to GIF or MP4")
         # "file:" keeps names with colons from being taken for a protocol.
         container = av.open(f"file:{os.fspath(path)}", options=_OPTIONS, metadata_errors="replace")
-    except PermissionError:
-        raise VideoError(path, "permission denied") from None
-    except InvalidDataError as error:
-        raise VideoError(path, "not a readable video: damaged, cut off, or of another kind") from error
     except (FFmpegError, ValueError, OSError) as error:
-        raise VideoError(path, f"not a readable video: {reason(error)}") from error
-    kinds = set(container.format.name.split(","))
-    if kinds & (_PLAYLISTS | _TEXT_ART):
-        container.close()
-        what = f"a playlist ({container.format.name}): name the files it lists" if kinds & _PLAYLISTS else "text"
-        raise VideoError(path, f"not a video but {what}")
+        raise VideoError(path, _why_not_open(path, error)) from error
     return container
+
+
+def _why_not_open(path: str | os.PathLike[str], error: Exception) -> str:
+    """FFmpeg says of damaged files what it says of forbidden ones, so the file itself is asked."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            head = file.read(_HEAD_BYTES)
+    except OSError as refused:
+        return "permission denied" if isinstance(refused, PermissionError) else f"cannot be opened: {reason(refused)}"
+    if head.lstrip(b"\xef\xbb\xbf \r\n").startswith(_PLAYLISTS):
+        return "not a video but a playlist or manifest: name the files it lists"
+    if isinstance(error, InvalidDataError | PermissionError | ArgumentError):
+        return "not a readable video: damaged, cut off, or of another kind"
+    return f"not a readable video: {reason(error)}"
+
+
+def _is_animated_webp(head: bytes) -> bool:
+    """By the flags of the extended header (developers.google.com/speed/webp/docs/riff_container)."""
+    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and bool(head[20] & 0b10)
 
 
 def picture_stream(path: str | os.PathLike[str], container: InputContainer) -> VideoStream:

@@ -154,7 +154,8 @@ def test_worker_ends_with_a_process_that_closed_nothing(clip_path: Path) -> None
     script = (
         "import threading, time\n"
         "from client import reader_doubles\n"
-        "from reelkind.client import ProcessDecoder, decoding\n"
+        "from reelkind.video import decoding\n"
+        "from reelkind.video.decoding import ProcessDecoder\n"
         "decoding.read_clip = reader_doubles.hang\n"
         "decoder = ProcessDecoder(1)\n"
         "wanted = {'num_frames': 4, 'size_px': 8}\n"

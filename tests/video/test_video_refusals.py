@@ -18,6 +18,7 @@ from videos import bars, read_indices, write_video
 
 from reelkind.core.errors import ReelkindError
 from reelkind.video import clip as video
+from reelkind.video import container as containers
 from reelkind.video.clip import VideoError
 
 
@@ -74,6 +75,32 @@ def test_a_playlist_does_not_open_other_files(tmp_path: Path, name: str, text: s
     write_video(tmp_path / "other.ts", 10)
     (tmp_path / name).write_text(text)
     assert refusal(tmp_path / name).startswith("not a video but a playlist")
+
+
+@pytest.mark.parametrize("head", ["ffconcat version 1.0\n", "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n"])
+def test_a_playlist_opens_nothing_it_names(tmp_path: Path, head: str) -> None:
+    os.mkfifo(tmp_path / "waits.ts")  # whoever opens it waits for a writer that never comes
+    (tmp_path / "list.mp4").write_text(f"{head}file waits.ts\nwaits.ts\n")
+    assert refusal(tmp_path / "list.mp4") == "not a video but a playlist or manifest: name the files it lists"
+
+
+def test_every_demuxer_is_known_to_ffmpeg() -> None:
+    assert set(containers._DEMUXERS.split()) <= set(av.formats_available)
+
+
+@pytest.mark.parametrize(("name", "kept"), [("a.wmv", 60), ("a.mkv", 40), ("a.mp4", 2000)])
+def test_what_is_cut_off_is_called_damaged_and_not_forbidden(tmp_path: Path, name: str, kept: int) -> None:
+    write_video(tmp_path / name, 30)
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:kept])
+    assert "permi" not in refusal(tmp_path / name)
+
+
+def test_an_animated_webp_is_said_to_be_one(tmp_path: Path) -> None:
+    first, *rest = (Image.new("RGB", (32, 32), (shade, 0, 0)) for shade in (0, 80, 160))
+    first.save(tmp_path / "a.webp", save_all=True, append_images=rest)
+    assert refusal(tmp_path / "a.webp") == "animated WebP is not supported: convert it to GIF or MP4"
+    first.save(tmp_path / "still.webp")
+    assert video.read_clip(tmp_path / "still.webp", num_frames=2, size_px=32).frames.shape == (2, 32, 32, 3)
 
 
 def test_sound_without_pictures_is_refused(tmp_path: Path) -> None:
