@@ -53,6 +53,12 @@ def add_parser(subparsers: Any) -> None:
     connecting.add_abstaining(parser)
     connecting.add_decoding(parser)
     parser.add_argument(
+        "--frames",
+        type=positive,
+        metavar="N",
+        help="frames of each video that are looked at: fewer are faster (default: what the model was made for)",
+    )
+    parser.add_argument(
         "--cache", action="store_true", help="keep features of videos, and start from them where they are known"
     )
     parser.add_argument("--cache-dir", metavar="DIR", help="... in this folder (default: the user's cache)")

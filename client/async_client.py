@@ -47,6 +47,7 @@ class AsyncClient:
         headers: Mapping[str, str] | None = None,
         tls: bool | Tls = False,
         abstain: bool | float = False,
+        num_frames: int | None = None,
         shared_memory: bool = True,
         cache: FeatureCache | None = None,
     ) -> None:
@@ -63,6 +64,7 @@ class AsyncClient:
             headers=headers,
             tls=tls,
             abstain=abstain,
+            num_frames=num_frames,
             shared_memory=shared_memory,
         )
 

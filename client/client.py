@@ -52,6 +52,7 @@ class Client:
         headers: sent with every request, e.g. for a proxy that authenticates.
         tls: True to encrypt gRPC and trust the well-known authorities, or files to use; HTTP is encrypted by its URL.
         abstain: whether to give no label below the confidence that the server names, or below this one.
+        num_frames: frames of a file that are looked at, fewer for speed; by default as many as the model was made for.
         shared_memory: whether a server on this machine gets the frames through shared memory: about a third of the
             CPU time; where it cannot, they go by the wire.
         cache: features of files seen before: classifying such a file again, even under another name, costs next to
@@ -74,6 +75,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
         tls: bool | Tls = False,
         abstain: bool | float = False,
+        num_frames: int | None = None,
         shared_memory: bool = True,
         cache: FeatureCache | None = None,
     ) -> None:
@@ -90,6 +92,7 @@ class Client:
             headers=headers,
             tls=tls,
             abstain=abstain,
+            num_frames=num_frames,
             shared_memory=shared_memory,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -53,11 +54,13 @@ class Session(Connection):
         tls: bool | Tls,
         abstain: bool | float,
         shared_memory: bool,
+        num_frames: int | None,
     ) -> None:
         self.decoder: Decoder = InlineDecoder() if decoder is None else decoder
         self._member, self._tta = member, tta
         self.choose()  # what no model is called is said at once
         self._abstain = _check_abstain(abstain)
+        self._num_frames = _check_num_frames(num_frames)
         super().__init__(
             url,
             blocking=blocking,
@@ -67,6 +70,11 @@ class Session(Connection):
             tls=tls,
             shared_memory=shared_memory,
         )
+
+    async def info(self, model: str, *, fresh: bool = False) -> ServerInfo:
+        """The server's word on a model, but for the number of frames where the client wants another."""
+        info = await super().info(model, fresh=fresh)
+        return info if self._num_frames is None else replace(info, num_frames=self._num_frames)
 
     def choose(self, member: str | None = None, tta: str | None = None) -> Choice:
         """What a call wants, else what the client was made for: group of members and test-time augmentation."""
@@ -162,6 +170,12 @@ class Session(Connection):
         inputs = {tensors.FRAMES.name: clip.frames[None]}
         (found,) = await self.predict(model, inputs, path=path, times_ms=clip.times_ms, decode_ms=decoded.decode_ms)
         return found
+
+
+def _check_num_frames(num_frames: int | None) -> int | None:
+    if num_frames is None or (isinstance(num_frames, int) and 1 <= num_frames <= specs.MAX_FRAMES):
+        return num_frames
+    raise InvalidOption(f"num_frames must be a number from 1 to {specs.MAX_FRAMES}, got {num_frames!r}")
 
 
 def _check_abstain(abstain: bool | float) -> bool | float:

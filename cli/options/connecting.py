@@ -133,6 +133,7 @@ def _options(args: argparse.Namespace, decoder: Decoder) -> dict[str, Any]:
     if args.header:
         options["headers"] = dict(args.header)
     below = getattr(args, "abstain_below", None)
+    options["num_frames"] = getattr(args, "frames", None)
     options["abstain"] = getattr(args, "abstain", False) if below is None else below
     return options
 

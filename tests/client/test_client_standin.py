@@ -76,6 +76,15 @@ def test_a_batch_of_frames_gives_a_list_in_order(standin: StandinServer) -> None
     assert batch[0].times_ms is None
 
 
+def test_fewer_frames_are_looked_at_where_fewer_are_wanted(standin: StandinServer, clip_path: Path) -> None:
+    with Client(standin.url, num_frames=2) as client:
+        answers = [client.classify(clip_path), client.classify_bytes(clip_path.read_bytes(), "film")]
+    for answer in answers:
+        assert answer.times_ms is not None
+        assert answer.times_ms.tolist() == read_clip(clip_path, num_frames=2, size_px=32).times_ms.tolist()
+        assert answer.attention.shape == (2,)
+
+
 def test_bytes_and_open_files_are_classified_like_the_file(standin: StandinServer, clip_path: Path) -> None:
     with Client(standin.url) as client, clip_path.open("rb") as file:
         expected = client.classify(clip_path).scores
@@ -246,6 +255,8 @@ def test_every_call_takes_member_and_augmentation(standin: StandinServer, clip_p
         ({"abstain": 1.5}, "abstain must be True, False or a confidence from 0 to 1, got 1.5"),
         ({"abstain": float("nan")}, "abstain must be"),
         ({"abstain": "much"}, "abstain must be"),
+        ({"num_frames": 0}, "num_frames must be a number from 1 to 300, got 0"),
+        ({"num_frames": 301}, "num_frames must be a number from 1 to 300, got 301"),
         ({"headers": {"a b": "c"}}, "'a b' cannot be the name of a header"),
         ({"url": "nonsense"}, "'nonsense' is not an address"),
     ],
