@@ -13,14 +13,14 @@ from typing import NoReturn
 
 from reelkind.core.errors import ReelkindError
 
-from . import classify, dataset, evaluate, export, features, plan, promote, serve, timeline, train, web
+from . import bench, classify, dataset, evaluate, export, features, plan, promote, serve, timeline, train, web
 from ._arguments import UsageError
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
-_SUBCOMMANDS = (classify, timeline, features, serve, web, promote, dataset, train, evaluate, export, plan)
+_SUBCOMMANDS = (classify, timeline, features, serve, web, promote, dataset, train, evaluate, export, plan, bench)
 # What a subcommand's imports need.
 _EXTRAS = {
     "dataset": "train,export",
@@ -28,6 +28,7 @@ _EXTRAS = {
     "evaluate": "train,export",
     "export": "export",
     "plan": "export",
+    "bench": "bench",
     "promote": "export",
     "web": "web",
 }

@@ -21,7 +21,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "deployment": ({"core", "export", "serving", "bundles"}, set()),
     "web": ({"core", "client", "deployment", "serving", "samples"}, set()),
     "benchmarks": ({"core", "client", "serving", "export", "training", "deployment", "cli", "web", "samples"}, HEAVY),
-    "cli": ({"core", "client", "serving", "export", "training", "deployment", "web", "bundles"}, set()),
+    "cli": ({"core", "client", "serving", "export", "training", "deployment", "web", "benchmarks", "bundles"}, set()),
 }
 
 
