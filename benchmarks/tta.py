@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,6 @@ from tritonclient.grpc import InferenceServerClient
 
 from reelkind.benchmarks import environment
 from reelkind.benchmarks.serving_overhead import RESULTS, ROOT, ratio
-from reelkind.cli.main import main as reelkind
 from reelkind.client import Client
 from reelkind.core import bundle as bundles
 from reelkind.core.bundle import Bundle
@@ -41,7 +41,8 @@ def measure_gain(data: Path, sources: Sequence[str], folders: Sequence[Path]) ->
     """Group of members -> mode -> accuracy, loss, and the comparison with none."""
     with tempfile.TemporaryDirectory() as scratch:
         options = ["--data", str(data), "--sources", *sources, "--tta", "--out", scratch]
-        status = reelkind(["evaluate", *map(str, folders), *options])
+        command = [sys.executable, "-m", "reelkind", "evaluate", *map(str, folders), *options]
+        status = subprocess.run(command, check=False).returncode
         if status:
             raise SystemExit(f"reelkind evaluate ended with status {status}")
         report = json.loads((Path(scratch) / "report.json").read_text(encoding="utf-8"))

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from reelkind.core.errors import ReelkindError
 
-from . import classify, evaluate, features, health, plan, promote, serve, timeline, train, web
+from . import bench, classify, evaluate, features, health, plan, promote, serve, timeline, train, web
 from .dataset import command as dataset
 from .export import command as export
 from .options.arguments import UsageError
@@ -22,7 +22,8 @@ EXIT_FAILED, EXIT_USAGE = 1, 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
-_SUBCOMMANDS = (classify, timeline, features, serve, health, web, promote, dataset, train, evaluate, export, plan)
+_ASKING = (classify, timeline, features, serve, health, web, promote)
+_MAKING = (dataset, train, evaluate, export, plan, bench)
 # What a subcommand's imports need.
 _EXTRAS = {
     "dataset": "train,export",
@@ -30,6 +31,7 @@ _EXTRAS = {
     "evaluate": "train,export",
     "export": "export",
     "plan": "export",
+    "bench": "bench",
     "promote": "export",
     "web": "web",
 }
@@ -58,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, help="print the version and exit")
     parser.add_argument("-v", "--verbose", action="count", default=0, help="more talk on stderr; twice for debugging")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for module in _SUBCOMMANDS:
+    for module in (*_ASKING, *_MAKING):
         module.add_parser(subparsers)
     return parser
 

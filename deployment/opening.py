@@ -14,12 +14,13 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
-from reelkind.client import DEFAULT_URL, Client, Failure, Prediction, ServerUnavailable, Timeline
+from reelkind import client as clients
+from reelkind.client import Client, Failure, Prediction, ServerUnavailable, Timeline
 from reelkind.core import bundle as bundles
 from reelkind.core.errors import InvalidOption
 from reelkind.core.specs import ALL_MEMBERS
 
-from .embedded import embedded_server, packaged_bundle
+from . import embedded
 
 URL_VARIABLE = "REELKIND_URL"
 
@@ -118,22 +119,22 @@ def find_or_start(
     options = {**options, "member": wanted}
     named = None if folders else url or os.environ.get(URL_VARIABLE)
     if named:
-        return stack.enter_context(Client(named, **options))
+        return stack.enter_context(clients.Client(named, **options))
     if options.get("tls"):
         raise InvalidOption("encryption is for a server elsewhere: name it with --url")
     say = progress or (lambda sentence: None)
     if not folders:
-        client = stack.enter_context(Client(DEFAULT_URL, **options))
+        client = stack.enter_context(clients.Client(clients.DEFAULT_URL, **options))
         try:
             client.server_info()
         except ServerUnavailable:
-            say(f"no server at {DEFAULT_URL}: starting one for this run (`reelkind serve` keeps one running)")
+            say(f"no server at {clients.DEFAULT_URL}: starting one for this run (`reelkind serve` keeps one running)")
         else:
             return client
-    chosen = list(folders) or [packaged_bundle(member)]
+    chosen = list(folders) or [embedded.packaged_bundle(member)]
     _check_member(wanted, chosen)
-    server = stack.enter_context(embedded_server(chosen, ensembles=models, progress=progress))
-    return stack.enter_context(Client(server.url, **options))
+    server = stack.enter_context(embedded.embedded_server(chosen, ensembles=models, progress=progress))
+    return stack.enter_context(clients.Client(server.url, **options))
 
 
 def _check_member(wanted: str | None, folders: Sequence[str | os.PathLike[str]]) -> None:

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 RAW_CONTRACT, AUGMENTATION = ROOT / "docs" / "raw_contract.md", ROOT / "docs" / "tta.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
+BENCHMARKS = ROOT / "docs" / "benchmarks.md"
 FEATURES, TIMELINES = ROOT / "docs" / "features.md", ROOT / "docs" / "timelines.md"
 
 SECTIONS: dict[Path, dict[str, Callable[[], str]]] = {
@@ -35,6 +36,14 @@ SECTIONS: dict[Path, dict[str, Callable[[], str]]] = {
     AUGMENTATION: {"augmentation": measured.augmentation},
     TIMELINES: {"segments": measured.segments},
     FEATURES: {"neighbours": measured.neighbours},
+    BENCHMARKS: {
+        "serve": measured.bench_serve,
+        "open loop": measured.bench_open,
+        "stages": measured.bench_stages,
+        "peers": measured.bench_peers,
+        "decode": measured.bench_decode,
+        "scale": measured.bench_scale,
+    },
 }
 
 

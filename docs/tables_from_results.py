@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tables_from_code import table
 
-from reelkind.benchmarks import tta
+from reelkind.benchmarks import decode, peers, scale, serve, tta
 from reelkind.core import bundle
 from reelkind.core.timing.segments import SWITCH_PENALTY
 
@@ -58,7 +58,7 @@ def performance() -> str:
             ),
             rows,
         )
-        + f"\n\n{machine['processor']}, {machine['cores']} cores; ONNX Runtime; `make bench`{earlier}. "
+        + f"\n\n{machine['processor']}, {machine['cores']} cores; ONNX Runtime; `make measure`{earlier}. "
         "GPU: not measured."
     )
 
@@ -167,6 +167,54 @@ def segments() -> str:
     return table(
         ("penalty", *(f"segments of {low} to {high} s" for low, high in lengths)),
         [(names[penalty], *cells) for penalty, cells in rows.items()],
+    )
+
+
+def bench_serve() -> str:
+    """A server under load: ensembles alone."""
+    return _bench("serve", lambda report: serve.closed_table(_ensembles(report, "concurrency")))
+
+
+def bench_open() -> str:
+    """A server to which requests come by chance."""
+    return _bench("serve", lambda report: serve.open_table(_ensembles(report, "rate")))
+
+
+def bench_stages() -> str:
+    """Where the time of a request goes."""
+    return _bench("serve", lambda report: serve.stage_table(_ensembles(report, "concurrency")))
+
+
+def bench_peers() -> str:
+    """File to label by others."""
+    return _bench("peers", lambda report: peers.peer_table(report["rows"]))
+
+
+def bench_decode() -> str:
+    """Frames out of videos."""
+    return _bench("decode", lambda report: decode.decode_table(report["rows"]))
+
+
+def bench_scale() -> str:
+    """What a clip costs."""
+    return _bench("scale", lambda report: scale.slope_table(report["slopes"]))
+
+
+def _ensembles(report: Mapping[str, Any], loop: str) -> list[dict[str, Any]]:
+    return [row for row in report["rows"] if row["kind"] == "ensemble" and loop in row]
+
+
+def _bench(verb: str, make: Callable[[Mapping[str, Any]], str]) -> str:
+    """The table of a verb's last report, with the machine; a sentence where there is none."""
+    file = MEASURED / f"bench_{verb}.json"
+    command = f"`reelkind bench {verb} --json benchmarks/results/{file.name}`"
+    if not file.is_file():
+        return f"Not measured yet: {command}."
+    report = json.loads(file.read_text(encoding="utf-8"))
+    where = report["environment"]
+    quick = " --quick: to try, not to quote" if report["plan"]["quick"] else ""
+    return (
+        f"{make(report)}\n\n{where['processor']}, {where['cores']} cores, commit {where['revision']}; {command}{quick}."
     )
 
 

@@ -27,19 +27,19 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
     "deployment": ({"core", "client", "export", "serving", "bundles"}, set()),
     "web": ({"core", "video", "client", "deployment", "serving", "samples"}, set()),
-    "cli": (
-        {
-            *("core", "video", "models", "datasets", "client", "serving", "export", "evaluation", "training"),
-            *("deployment", "web", "bundles"),
-        },
-        set(),
-    ),
     "benchmarks": (
         {
             *("core", "video", "models", "datasets", "client", "serving", "export", "evaluation", "training"),
-            *("deployment", "web", "cli", "samples"),
+            *("deployment", "web", "samples"),
         },
         HEAVY,
+    ),
+    "cli": (
+        {
+            *("core", "video", "models", "datasets", "client", "serving", "export", "evaluation", "training"),
+            *("deployment", "web", "benchmarks", "bundles"),
+        },
+        set(),
     ),
 }
 MAX_FILES = 15  # of a folder's own
