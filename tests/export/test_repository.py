@@ -87,6 +87,7 @@ def test_ensemble_tells_a_client_what_it_must_know(repository: Path, lite: Bundl
         "untrained": "",
         "weights": bundles_on_disk.weights_hash(lite),
         "abstain_below": str(lite.metrics["abstain"]["abstain_below"]),
+        "subcategories_learnt": ",".join(lite.subcategories_learnt),
     }
 
 
@@ -102,9 +103,8 @@ def test_ensembles_tell_which_subcategories_they_name(shipped: Bundle) -> None:
         head = replace(shipped.head, num_subcategories=46)
         return replace(shipped, name=name, head=head, subcategories_learnt=learnt)
 
-    members = {
-        each.name: each for each in (finer("one", "pets", "moba"), finer("two", "moba", "cg3d_feature"), shipped)
-    }
+    plain = replace(shipped, head=replace(shipped.head, num_subcategories=0), subcategories_learnt=())
+    members = {each.name: each for each in (finer("one", "pets", "moba"), finer("two", "moba", "cg3d_feature"), plain)}
 
     def told(ensemble: str, *names: str) -> pb.ModelConfig:
         several = [members[name] for name in names]
@@ -306,7 +306,7 @@ def test_an_average_that_cannot_be_made_says_how(
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)  # stands in for an installation without it
     for name in ("canonical", "graphs"):
-        monkeypatch.delitem(sys.modules, f"reelkind.export.{name}", raising=False)
+        monkeypatch.delitem(sys.modules, f"reelkind.export.graphs.{name}", raising=False)
     wanted = r"average_dice_lite.onnx .* needs the package onnx; .* reelkind export onnx --bundle \S+ --bundle \S+"
     with pytest.raises(ExportError, match=wanted):
         write_repository(tmp_path, standard_ensembles(pair), pair, "python")

@@ -31,17 +31,17 @@ SHORT = {
 DYING = """
 import os, signal, sys, torch
 from reelkind.cli.main import main
-from reelkind.training import optimisation
+from reelkind.training.optimisation import optimise
 
 stage, last_step, *arguments = sys.argv[1:]
-take_step = optimisation._Training.take_step
+take_step = optimise._Training.take_step
 
 def die_at_last(self, step, *rest):
     if (self.stage, step) == (stage, int(last_step)):
         os.kill(os.getpid(), signal.SIGKILL)
     take_step(self, step, *rest)
 
-optimisation._Training.take_step = die_at_last
+optimise._Training.take_step = die_at_last
 torch.manual_seed(5)
 sys.exit(main(arguments))
 """

@@ -79,7 +79,7 @@ def test_taxonomy_and_rules_name_entities_as_the_vocabulary_does() -> None:
     assert len(names) == 3862
     for subcategory in subcategories():
         assert [entity.name for entity in subcategory.entities] == [names[e.index] for e in subcategory.entities]
-    with resources.files("reelkind.core").joinpath("taxonomy_rules.csv").open(encoding="utf-8") as file:
+    with resources.files("reelkind.core.taxonomy").joinpath("taxonomy_rules.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
             for entry in filter(None, f"{row['require_any_label']};{row['exclude_labels']}".split(";")):
                 index, name = entry.split(maxsplit=1)
