@@ -64,7 +64,7 @@ def test_islands_are_single_and_products_half(shipped: Bundle) -> None:
             assert half.computed[operator]["half"] == 0
     # q, k, v, output, projection; scores, mixture, pooling, and four columns a frame
     assert half.computed["MatMul"] == {"half": 5, "single": 4}
-    assert half.computed["Gemm"] == {"half": 0, "single": 1}  # four columns
+    assert half.computed["Gemm"] == {"half": 0, "single": 2}  # four columns, and those of the subcategories
 
 
 def test_convolutions_are_half_and_have_taken_in_their_norms(shipped: Bundle) -> None:
@@ -146,7 +146,7 @@ def test_weights_beyond_half_are_refused_by_name(shipped: Bundle) -> None:
 
 
 def test_a_list_without_islands_leaves_none(shipped: Bundle) -> None:
-    bare = replace(FP32_ISLANDS, operators=(), activation_products=False, min_columns=0)
+    bare = replace(FP32_ISLANDS, operators=(), activation_products=False, weights=(), min_columns=0)
     half = to_half(specs.head_graph(shipped), single(shipped, "head"), bare)
     assert sum(counts["single"] for counts in half.computed.values()) == half.computed["Reshape"]["single"] == 1
 
