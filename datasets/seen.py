@@ -21,7 +21,17 @@ def write_seen(folder: Path, samples: Sequence[Sample]) -> None:
 
 
 def seen_by(bundle: Bundle, samples: Sequence[Sample]) -> list[Sample]:
-    """Those of the samples that the bundle was trained on; none are known of a bundle that does not say."""
+    """Those of the samples that the bundle was trained on; none are known of a bundle that does not say.
+
+    Files that cannot be read are none of them: whoever decodes them says so.
+    """
     path = bundle.path(SEEN_NAME)
     digests = set(path.read_text(encoding="utf-8").split()) if path.is_file() else set[str]()
-    return [sample for sample in samples if digests and sample.content_hash[:NUM_DIGITS] in digests]
+    return [sample for sample in samples if digests and _digest(sample) in digests]
+
+
+def _digest(sample: Sample) -> str | None:
+    try:
+        return sample.content_hash[:NUM_DIGITS]
+    except OSError:
+        return None
