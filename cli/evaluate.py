@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     """Measure, write the report, print its table."""
     from reelkind.core.bundle import load
     from reelkind.core.files.user_cache import user_cache
-    from reelkind.evaluation.evaluate import evaluate
+    from reelkind.evaluation.evaluate import Wanted, evaluate
     from reelkind.evaluation.report import headlines
 
     if problem := _contradiction(args):
@@ -92,7 +93,8 @@ def run(args: argparse.Namespace) -> int:
         if not bundle.trained:
             print(f"reelkind: bundle {bundle.name!r} has random weights: its answers mean nothing", file=sys.stderr)
     args.cache = args.cache or user_cache("evaluation")
-    report = evaluate(bundles, args)
+    wanted = Wanted(**{each.name: getattr(args, each.name) for each in fields(Wanted)})
+    report = evaluate(bundles, wanted)
     pictures = _write(report, bundles, args)
     if args.record:
         _record(report, bundles, pictures, args)

@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-WAKE_UP_S = 0.5  # how often who waits looks up, since signals do not end a wait
 MEMORY_BYTES = 3 << 30  # of address space: a process that has decoded nothing has 0.5 GB, 8K UHD of ten bits takes 2 GB
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,41 @@ INTERVALS = (
 _PICTURE_PX = 192
 
 
-def evaluate(bundles: Sequence[Bundle], args: argparse.Namespace) -> dict[str, Any]:
-    """Predict what is asked for and measure it; writes ``predictions_<member>.npz`` into ``args.out``.
+@dataclass(frozen=True)
+class Wanted:
+    """What is measured, and on what.
+
+    Attributes:
+        out: folder of the report; ``predictions_<member>.npz`` go there too.
+        cache: folder where answers and damaged copies are kept.
+        split: ``"train"``, ``"val"``, ``"test"`` or `HELD_OUT`.
+        data: holds manifest.csv, or folders that hold one each; None for `HELD_OUT`, which reads no files.
+        sources: folders of ``data``; None for all that have a manifest.
+        readings: in ``data``: a second reading that corrects the manifests; "" for none.
+        tta: also with test-time augmentation.
+        shortcuts: also on damaged copies of every file.
+        baselines: also simple classifiers, trained on the split "train".
+        contact_sheet: whether wrong clips are drawn.
+        wanted_accuracy: of the answers kept when unsure ones are withheld, 0 .. 1.
+        workers: processes that decode; None for one a CPU.
+    """
+
+    out: Path
+    cache: Path
+    split: str
+    data: Path | None = None
+    sources: Sequence[str] | None = None
+    readings: str = ""
+    tta: bool = False
+    shortcuts: bool = False
+    baselines: bool = False
+    contact_sheet: bool = False
+    wanted_accuracy: float = 0.95
+    workers: int | None = None
+
+
+def evaluate(bundles: Sequence[Bundle], wanted: Wanted) -> dict[str, Any]:
+    """Predict what is asked for and measure it.
 
     Raises:
         DataError: if there are no labels, no file of the split, or none can be read.
@@ -51,10 +84,12 @@ def evaluate(bundles: Sequence[Bundle], args: argparse.Namespace) -> dict[str, A
     """
     if len({bundle.name for bundle in bundles}) < len(bundles):
         raise DataError(f"bundles need different names, got {', '.join(bundle.name for bundle in bundles)}")
-    if args.split == HELD_OUT:
-        return _held_out_report(bundles, args.wanted_accuracy)
+    if wanted.split == HELD_OUT:
+        return _held_out_report(bundles, wanted.wanted_accuracy)
+    if wanted.data is None:
+        raise DataError(f"split {wanted.split} needs a folder of labelled files")
     with ExitStack() as stack:
-        work = Evaluation(bundles, args, stack.enter_context(ProcessDecoder(args.workers)))
+        work = Evaluation(bundles, wanted, wanted.data, stack.enter_context(ProcessDecoder(wanted.workers)))
         return work.report()
 
 
@@ -85,36 +120,36 @@ def _between(predictions: Sequence[Predictions], wanted_accuracy: float) -> dict
 class Evaluation:
     """The parts of one report, from files that are decoded by ``decoder``."""
 
-    def __init__(self, bundles: Sequence[Bundle], args: argparse.Namespace, decoder: ProcessDecoder) -> None:
-        self.args, self.decoder = args, decoder
-        self.samples = _samples(args.data, args.sources, args.readings)
+    def __init__(self, bundles: Sequence[Bundle], wanted: Wanted, data: Path, decoder: ProcessDecoder) -> None:
+        self.wanted, self.data, self.decoder = wanted, data, decoder
+        self.samples = _samples(data, wanted.sources, wanted.readings)
         self.groups = dict(zip((each.path for each in self.samples), origin_groups(self.samples), strict=True))
-        cache = args.cache / "predictions"
-        self.members = [Member(bundle.path(), decoder, cache, args.tta) for bundle in bundles]
+        cache = wanted.cache / "predictions"
+        self.members = [Member(bundle.path(), decoder, cache, wanted.tta) for bundle in bundles]
         self.problems: dict[str, str] = {}
         self.warnings: list[str] = []
 
     def report(self) -> dict[str, Any]:
         """Everything that was asked for, for JSON."""
-        args, chosen = self.args, self._of_split(self.args.split)
-        predictions = [self._predict(member, chosen, args.split) for member in self.members]
+        wanted, chosen = self.wanted, self._of_split(self.wanted.split)
+        predictions = [self._predict(member, chosen, wanted.split) for member in self.members]
         for each in predictions:
-            save(each, args.out / f"predictions_{each.member}.npz")
+            save(each, wanted.out / f"predictions_{each.member}.npz")
         report: dict[str, Any] = {
             "what": self._what(predictions),
-            "split": args.split,
+            "split": wanted.split,
             "members": {each.member: self._summary(each) for each in predictions},
         }
         if len(predictions) > 1:
             report["comparisons"] = pairwise(predictions)
             report["ensemble"] = self._ensemble(predictions)
-            if args.tta:
+            if wanted.tta:
                 report["ensemble"]["tta"] = tta_summary(predictions)
-        if args.baselines:
+        if wanted.baselines:
             report["baselines"] = self._baselines(predictions[0])
-        if args.shortcuts:
+        if wanted.shortcuts:
             report["shortcuts"] = self._shortcuts(predictions, chosen)
-        if args.contact_sheet:
+        if wanted.contact_sheet:
             self._contact_sheet(report, chosen)
         return {**report, "warnings": sorted(set(self.warnings)), "problems": self.problems}
 
@@ -159,15 +194,15 @@ class Evaluation:
         wanted, below = self._threshold(joint([member.bundle for member in self.members]))
         val = [each for each in self.samples if each.split == "val"]
         fitted_on = None
-        if self.args.split != "val" and val:
+        if self.wanted.split != "val" and val:
             fitted_on = [self._predict(member, val, "val, for the weights").view(0) for member in self.members]
         single = [each.view(0) for each in predictions]
         return ensemble_summary(single, fitted_on=fitted_on, wanted_accuracy=wanted, abstain_below=below)
 
     def _threshold(self, chosen: Mapping[str, Any] | None) -> tuple[float, float | None]:
         """Accuracy wanted of the answers kept, and for the last measurement the confidence chosen on validation."""
-        if self.args.split != "test" or chosen is None:
-            return self.args.wanted_accuracy, None
+        if self.wanted.split != "test" or chosen is None:
+            return self.wanted.wanted_accuracy, None
         return chosen["wanted_accuracy"], chosen["abstain_below"]
 
     def _baselines(self, predictions: Predictions) -> dict[str, Any]:
@@ -181,7 +216,7 @@ class Evaluation:
         seen = [each for each in train if self._name(each) in found]
         if not seen:
             raise DataError("no training clips for the baselines: leave --baselines out")
-        files = {self._name(each): each.path for each in self._of_split(self.args.split)}
+        files = {self._name(each): each.path for each in self._of_split(self.wanted.split)}
         tested = self._answers(member, {name: files[name] for name in predictions.names}, "for baselines")
         scores = baseline_scores(
             np.stack([found[self._name(each)].features for each in seen]),
@@ -196,14 +231,14 @@ class Evaluation:
         print(f"reelkind: {len(known)} files damaged in {len(DAMAGES)} ways", file=sys.stderr)
         copies = []
         with _progress(len(known)) as bar:
-            for copy in make_copies(known, self.args.cache / "damaged", self.decoder.num_workers):
+            for copy in make_copies(known, self.wanted.cache / "damaged", self.decoder.num_workers):
                 copies.append(copy)
                 bar.update()
                 if copy.problem:
                     self.problems[f"{copy.name}, damaged"] = copy.problem
                     print(f"reelkind: {copy.name}: {copy.problem}", file=sys.stderr)
         found = {}
-        cache = self.args.cache / "predictions"
+        cache = self.wanted.cache / "predictions"
         for each, before in zip(self.members, predictions, strict=True):
             member = Member(each.bundle.path(), self.decoder, cache, tta=False)  # one view is what is compared
             after = {}
@@ -224,26 +259,26 @@ class Evaluation:
                 text = f"{path.stem}\n{name}: {wrong['true']} as {wrong['said']} {wrong['confidence']:.2f}"
                 pictures.append((clip.frames[0], text))
         if pictures:
-            contact_sheet(pictures, self.args.out / CONTACT_SHEET_NAME)
+            contact_sheet(pictures, self.wanted.out / CONTACT_SHEET_NAME)
 
     def _of_split(self, split: str) -> list[Sample]:
         found = [each for each in self.samples if each.split == split]
         if not found:
             there = ", ".join(sorted({each.split for each in self.samples}))
             raise DataError(
-                f"no {split} samples in {self.args.data} (there: {there}); `reelkind dataset split` makes splits"
+                f"no {split} samples in {self.data} (there: {there}); `reelkind dataset split` makes splits"
             )
         return found
 
     def _name(self, sample: Sample) -> str:
-        return os.path.relpath(sample.path, self.args.data)
+        return os.path.relpath(sample.path, self.data)
 
     def _what(self, predictions: Sequence[Predictions]) -> str:
         first = predictions[0]
         counts = ", ".join(f"{(first.labels == i).sum()} {name}" for i, name in enumerate(CLASSES))
         return (
-            f"{len(first)} files of {len(set(first.groups))} works of the split {self.args.split} ({counts}), through "
-            "the served graphs on ONNX Runtime in FP32. " + INTERVALS
+            f"{len(first)} files of {len(set(first.groups))} works of the split {self.wanted.split} ({counts}), "
+            "through the served graphs on ONNX Runtime in FP32. " + INTERVALS
         )
 
 

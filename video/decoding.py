@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from reelkind.core.errors import InvalidOption
-from reelkind.core.limits import MEMORY_BYTES, WAKE_UP_S, Limits
+from reelkind.core.limits import MEMORY_BYTES, Limits
 from reelkind.video import worker_main
 from reelkind.video.clip import Chunk, Clip, VideoError, read_clip, read_stream
 
@@ -24,6 +24,7 @@ from .worker import NOT_STARTED, Gone, Worker
 
 _MIN_MEMORY_BYTES = 1 << 30
 _SPARE_CPU_S = 30.0  # whoever waits gives up first: the system's limit is for when there is nobody left
+WAKE_UP_S = 0.5  # a signal does not end a wait
 DECODE_TIMEOUT_S = 120.0  # an hour of 4K with one keyframe takes less on a laptop
 _CLOSED = "not decoded: the decoder was closed"
 

@@ -31,7 +31,7 @@ class ServerInfo:
     Attributes:
         url: where it answers.
         kind: ``classify`` (frames to answer), ``features`` (frames to features) or ``classify_features``.
-        num_frames: T it was trained with.
+        num_frames: T of a clip: what it was trained with, or what the client was made to look at.
         frame_size_px: S; frames of this size cross the wire without being scaled again.
         max_batch: most videos in one request.
         classes: names of the probabilities, in order.

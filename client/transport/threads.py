@@ -8,9 +8,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
-from reelkind.core.limits import WAKE_UP_S
-
 from .transport import finish
+
+WAKE_UP_S = 0.5  # a signal does not end a wait
 
 T = TypeVar("T")
 Item = TypeVar("Item")
