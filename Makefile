@@ -124,12 +124,12 @@ measure: $(FULL) $(SERVER) ## what README's tables of speed are made of (half an
 	@$(BIN)/python -m reelkind.benchmarks.serving_overhead
 	@$(BIN)/python -m reelkind.benchmarks.concurrency
 	@$(BIN)/python -m reelkind.benchmarks.features_speed
-	@$(BIN)/python -m reelkind.benchmarks.timeline borders
-	@$(BIN)/python -m reelkind.benchmarks.timeline overlap
+	@$(BIN)/python -m reelkind.benchmarks.timelines.long_videos borders
+	@$(BIN)/python -m reelkind.benchmarks.timelines.long_videos overlap
 
 gpu-check: ## measure on this machine's GPU with the Python packages of $(PYTHON); GPU_ARGS=--dry-run says what
 	@mkdir -p build/typing && ln -sfn ../.. build/typing/reelkind
-	@PYTHONPATH=build/typing $(PYTHON) -m reelkind.benchmarks.gpu_check \
+	@PYTHONPATH=build/typing $(PYTHON) -m reelkind.benchmarks.gpu.check \
 		--random efficientnet_v2_s --random resnet50 $(GPU_ARGS)
 
 clean: ## remove .venv and build/ (the server environment in the cache folder stays)

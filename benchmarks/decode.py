@@ -16,14 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from reelkind.benchmarks import environment
+from reelkind.benchmarks.numbered_video import FPS, Made, expected_numbers, make, middles, read_numbers
+from reelkind.benchmarks.reports import Row, conditions, number, spread, table
 from reelkind.core.errors import ReelkindError
 from reelkind.core.files.user_cache import user_cache
 from reelkind.core.timing.clips import FRAME_SIZE_PX
 from reelkind.video import clip as video
-
-from . import environment
-from .numbered_video import FPS, Made, expected_numbers, make, middles, read_numbers
-from .reports import Row, conditions, number, spread, table
 
 Progress = Callable[[str], None]
 Read = Callable[[Path, int], np.ndarray]

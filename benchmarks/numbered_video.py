@@ -21,7 +21,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from .labelled_clips import sample_paths
+from reelkind.benchmarks.labelled_clips import sample_paths
 
 FPS = 25
 BASE_FRAMES = 250  # 10 s: the longest group of pictures

@@ -16,6 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from reelkind.benchmarks import environment
+from reelkind.benchmarks.labelled_clips import sample_paths
+from reelkind.benchmarks.numbered_video import Made, make
+from reelkind.benchmarks.reports import Row, conditions, number, spread, table
 from reelkind.client import Client
 from reelkind.core import bundle as bundles
 from reelkind.core import specs
@@ -23,11 +27,6 @@ from reelkind.core.files.user_cache import user_cache
 from reelkind.core.specs import ALL_MEMBERS
 from reelkind.deployment.embedded import embedded_server, packaged_bundle
 from reelkind.video import clip as video
-
-from . import environment
-from .labelled_clips import sample_paths
-from .numbered_video import Made, make
-from .reports import Row, conditions, number, spread, table
 
 Progress = Callable[[str], None]
 Points = Mapping[float, Callable[[], object]]

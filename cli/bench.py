@@ -107,7 +107,7 @@ def _add_clips(parser: argparse.ArgumentParser) -> None:
 
 def run_serve(args: argparse.Namespace) -> int:
     """Print the tables; 1 if a setting could not be run."""
-    from reelkind.benchmarks import serve
+    from reelkind.benchmarks.load import serve, serve_page
 
     if args.url and (args.bundle or args.member):
         raise UsageError("--url names a server that has its members: leave --bundle and --member out")
@@ -122,13 +122,13 @@ def run_serve(args: argparse.Namespace) -> int:
         window_s=args.window,
     )
     report = serve.measure(plan, _folders(args), args.url, progress=_say, num_frames=args.frames, quick=args.quick)
-    _finish(args, report, serve.page(report), serve.PLOTS)
+    _finish(args, report, serve_page.page(report), serve_page.PLOTS)
     return 1 if any("reason" in row for row in report["rows"]) else 0
 
 
 def run_peers(args: argparse.Namespace) -> int:
     """Print the table; rows that cannot run here say why."""
-    from reelkind.benchmarks import peers
+    from reelkind.benchmarks.peers import peers
 
     report = peers.measure(
         _folders(args)[0],

@@ -22,8 +22,10 @@ EXIT_FAILED, EXIT_USAGE = 1, 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
-_ASKING = (classify, timeline, features, serve, health, web, promote)
-_MAKING = (dataset, train, evaluate, export, plan, bench)
+_SUBCOMMANDS = (
+    *(classify, timeline, features, serve, health, web, promote),
+    *(dataset, train, evaluate, export, plan, bench),
+)
 # What a subcommand's imports need.
 _EXTRAS = {
     "dataset": "train,export",
@@ -60,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, help="print the version and exit")
     parser.add_argument("-v", "--verbose", action="count", default=0, help="more talk on stderr; twice for debugging")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for module in (*_ASKING, *_MAKING):
+    for module in _SUBCOMMANDS:
         module.add_parser(subparsers)
     return parser
 

@@ -10,7 +10,9 @@ from typing import Any
 
 from tables_from_code import table
 
-from reelkind.benchmarks import decode, peers, scale, serve, tta
+from reelkind.benchmarks import decode, scale, tta
+from reelkind.benchmarks.load import serve_page
+from reelkind.benchmarks.peers import peers
 from reelkind.core import bundle
 from reelkind.core.timing.segments import SWITCH_PENALTY
 
@@ -172,17 +174,17 @@ def segments() -> str:
 
 def bench_serve() -> str:
     """A server under load: ensembles alone."""
-    return _bench("serve", lambda report: serve.closed_table(_ensembles(report, "concurrency")))
+    return _bench("serve", lambda report: serve_page.closed_table(_ensembles(report, "concurrency")))
 
 
 def bench_open() -> str:
     """A server to which requests come by chance."""
-    return _bench("serve", lambda report: serve.open_table(_ensembles(report, "rate")))
+    return _bench("serve", lambda report: serve_page.open_table(_ensembles(report, "rate")))
 
 
 def bench_stages() -> str:
     """Where the time of a request goes."""
-    return _bench("serve", lambda report: serve.stage_table(_ensembles(report, "concurrency")))
+    return _bench("serve", lambda report: serve_page.stage_table(_ensembles(report, "concurrency")))
 
 
 def bench_peers() -> str:

@@ -43,7 +43,6 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     ),
 }
 MAX_FILES = 15  # of a folder's own
-LARGE = {"benchmarks"}  # one script a question, none of which imports another
 
 
 def imports_of(path: Path) -> set[str]:
@@ -121,7 +120,7 @@ def test_every_folder_with_code_is_in_the_matrix() -> None:
 def test_rooms_can_be_read() -> None:
     places = [path.parent for wing in (*ALLOWED, "tests") for path in (ROOT / wing).rglob("*.py")]
     full = {place for place in places if sum(path.is_file() for path in place.iterdir()) > MAX_FILES}
-    assert {str(place.relative_to(ROOT)) for place in full} - LARGE == set()
+    assert {str(place.relative_to(ROOT)) for place in full} == set()
 
 
 @pytest.mark.parametrize(

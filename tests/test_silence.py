@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {  # all forbid it first
     "export/pipelines/onnx_runtime.py",
     "serving/runner/executors.py",
-    "benchmarks/pytriton_peer.py",
+    "benchmarks/peers/pytriton_peer.py",
 }
 
 # The kernel counts what finds no way out, name servers' addresses among it; ``ip`` sets loopback up for the server.

@@ -14,12 +14,12 @@ import pytest
 from onnx import numpy_helper
 from standin_tensorrt import StandinDevice, standin_tensorrt
 
-from reelkind.benchmarks import gpu_check
-from reelkind.benchmarks.gpu_ladder import climb_on_gpu
-from reelkind.benchmarks.gpu_limits import memory_cap
-from reelkind.benchmarks.gpu_memory import check_border, peak_memory
-from reelkind.benchmarks.gpu_report import Report
-from reelkind.benchmarks.gpu_speed import better_heads
+from reelkind.benchmarks.gpu import check as gpu_check
+from reelkind.benchmarks.gpu.ladder import climb_on_gpu
+from reelkind.benchmarks.gpu.limits import memory_cap
+from reelkind.benchmarks.gpu.memory import check_border, peak_memory
+from reelkind.benchmarks.gpu.report import Report
+from reelkind.benchmarks.gpu.speed import better_heads
 from reelkind.core import bundle as bundles_on_disk
 from reelkind.core import cuda, specs
 from reelkind.core.bundle import Bundle

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from videos import read_indices, write_video
 
-from reelkind.benchmarks.made_video import FPS, make
+from reelkind.benchmarks.timelines.made_video import FPS, make
 from reelkind.video.clip import read_stream
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from reelkind.benchmarks import labelled_clips, peers
-from reelkind.benchmarks.peer_makers import OURS, Setting
-from reelkind.benchmarks.peers import PeersError, measure
+from reelkind.benchmarks import labelled_clips
+from reelkind.benchmarks.peers import peers
+from reelkind.benchmarks.peers.makers import OURS, Setting
+from reelkind.benchmarks.peers.peers import PeersError, measure
 from reelkind.deployment.embedded import packaged_bundle
 from reelkind.serving.install.runtime import Runtime
 

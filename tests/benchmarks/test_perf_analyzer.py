@@ -5,16 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reelkind.benchmarks import real_inputs, serve
-from reelkind.benchmarks.perf_analyzer import (
+from reelkind.benchmarks.load import real_inputs, serve_page
+from reelkind.benchmarks.load.perf_analyzer import (
     Load,
     PerfAnalyzer,
     PerfAnalyzerError,
     find_perf_analyzer,
     read_report,
 )
-from reelkind.benchmarks.real_inputs import Models
-from reelkind.benchmarks.serve import Bench, Plan
+from reelkind.benchmarks.load.real_inputs import Models
+from reelkind.benchmarks.load.serve import Bench, Plan
 from reelkind.serving.server import TritonServer
 
 TABLE = """\
@@ -81,7 +81,7 @@ def test_real_loads_of_a_real_server(perf_analyzer: PerfAnalyzer, triton_server:
         assert 0 < row["infer_ms"] < 2 * row["mean_ms"]
     ensemble = next(row for row in rows if row["model"] == "classify")
     assert list(ensemble["stages"]) == ["preprocess", "backbone_lite", "head_lite", "average_lite"]
-    page = serve.page({"rows": rows, "tool": perf_analyzer.tool, "plan": {"repeats": 1}, "environment": {}})
+    page = serve_page.page({"rows": rows, "tool": perf_analyzer.tool, "plan": {"repeats": 1}, "environment": {}})
     assert "not measured" not in page
 
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from reelkind.benchmarks.segments import MINUTES, compare, join
+from reelkind.benchmarks.timelines.segments import MINUTES, compare, join
 from reelkind.core.features import STREAM, Features, Recipe, Source
 
 

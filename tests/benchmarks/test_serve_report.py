@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from reelkind.benchmarks import reports, serve, stage_times
-from reelkind.benchmarks.perf_analyzer import Load, Measured
-from reelkind.benchmarks.stage_times import Counts
+from reelkind.benchmarks import reports
+from reelkind.benchmarks.load import serve, serve_page, stage_times
+from reelkind.benchmarks.load.perf_analyzer import Load, Measured
+from reelkind.benchmarks.load.stage_times import Counts
 
 STAGES = {"queue_ms": 1.0, "input_ms": 2.0, "infer_ms": 30.0, "output_ms": 4.0}
 SPENT = {"server_ms": 38.0, **STAGES, "stages": {"head": STAGES | {"videos": 4, "executions": 3}}}
@@ -58,7 +59,7 @@ def report() -> dict[str, object]:
 
 
 def test_report_is_written_as_json_csv_and_page_with_plots(report: dict[str, object], tmp_path: Path) -> None:
-    files = reports.write(tmp_path / "new" / "serve.json", report, serve.page(report), serve.PLOTS)
+    files = reports.write(tmp_path / "new" / "serve.json", report, serve_page.page(report), serve_page.PLOTS)
     assert json.loads(files[0].read_text()) == report
     rows = list(csv.DictReader(files[1].read_text().splitlines()))
     assert [row["throughput"] for row in rows] == ["4.0", "4.0", "8.0", "8.0", "", "2.0"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reelkind.benchmarks.short_kinds import NUM_SEGMENTS, halves, judge, plan, sum_up
+from reelkind.benchmarks.timelines.short_kinds import NUM_SEGMENTS, halves, judge, plan, sum_up
 from reelkind.core.taxonomy.classes import CLASSES
 
 TRUTH = [(0, 6000, "flat"), (6000, 12000, "gaming"), (12000, 18000, "flat")]

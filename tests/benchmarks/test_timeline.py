@@ -2,7 +2,7 @@
 
 import pytest
 
-from reelkind.benchmarks.timeline import border_errors_s
+from reelkind.benchmarks.timelines.long_videos import border_errors_s
 
 
 @pytest.mark.parametrize(

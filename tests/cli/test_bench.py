@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from reelkind.benchmarks import decode, peers, scale, serve
+from reelkind.benchmarks import decode, scale
+from reelkind.benchmarks.load import serve
 from reelkind.benchmarks.numbered_video import Made
+from reelkind.benchmarks.peers import peers
 from reelkind.cli.main import main
 
 REPORT: dict[str, Any] = {"tool": "t", "environment": {}, "plan": {"repeats": 1}, "rows": []}

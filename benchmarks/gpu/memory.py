@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from reelkind.benchmarks.gpu.limits import memory_cap
 from reelkind.core.bundle import Bundle
 from reelkind.core.cuda import Device
 from reelkind.core.specs import Graph
@@ -13,8 +14,6 @@ from reelkind.export.errors import ExportError
 from reelkind.export.parity.half_check import any_input
 from reelkind.export.tensorrt.engines import build_engines, plan_engines
 from reelkind.serving.runner.tensorrt_runtime import Engine
-
-from .gpu_limits import memory_cap
 
 _GB = 10**9
 

@@ -1,7 +1,7 @@
 """Timelines of made videos whose contents are known: are borders and labels right, is memory flat, does work overlap?
 
-    python -m reelkind.benchmarks.timeline borders CLIPS [--minutes 30]
-    python -m reelkind.benchmarks.timeline overlap CLIPS [--minutes 60] [--rounds 3]
+    python -m reelkind.benchmarks.timelines.long_videos borders CLIPS [--minutes 30]
+    python -m reelkind.benchmarks.timelines.long_videos overlap CLIPS [--minutes 60] [--rounds 3]
 
 CLIPS is a folder with a folder of clips for each class, where clips of one kind have names that differ by their number;
 without it the samples are used. The video has twelve segments, classes by turns, each a clip repeated.
@@ -28,7 +28,8 @@ from contextlib import contextmanager, nullcontext
 from itertools import islice, pairwise
 from pathlib import Path
 
-from reelkind.benchmarks import environment, made_video
+from reelkind.benchmarks import environment
+from reelkind.benchmarks.timelines import made_video
 from reelkind.client import Client, InlineDecoder, ProcessDecoder, Timeline
 from reelkind.core import specs
 from reelkind.core.taxonomy.classes import CLASSES
@@ -36,8 +37,8 @@ from reelkind.core.timing.timeline import RATE
 from reelkind.deployment.embedded import embedded_server
 from reelkind.video import clip as video
 
-ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parents[2]
+RESULTS = Path(__file__).parents[1] / "results"
 NUM_SEGMENTS = 12
 NUM_CHUNKS = 4  # kept in memory for inference alone
 MODELS = (specs.classify_name(), specs.features_name(), specs.classify_features_name())

@@ -1,6 +1,6 @@
 """Everything that only a GPU can tell, in one command and one JSON file.
 
-    python -m reelkind.benchmarks.gpu_check [--bundle DIR] [--random resnet50] [--clips FOLDER] [--dry-run]
+    python -m reelkind.benchmarks.gpu.check [--bundle DIR] [--random resnet50] [--clips FOLDER] [--dry-run]
 
 It runs on a bare NVIDIA machine with this repository, a bundle and Python packages: FP16 engines for every member, the
 parity ladder, latency and throughput of every way to run a graph beside the card's own measured peak, and the device
@@ -19,6 +19,8 @@ from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
+from reelkind.benchmarks.environment import describe
+from reelkind.benchmarks.gpu.report import Report
 from reelkind.core import bundle as bundles_on_disk
 from reelkind.core import specs
 from reelkind.core.bundle import Bundle
@@ -28,13 +30,10 @@ from reelkind.export.pipelines.clips import ParityClip, extreme_clips, synthetic
 from reelkind.export.tensorrt.engines import find_device
 from reelkind.export.tensorrt.networks import TENSORRT, TENSORRT_RTX, load_library
 
-from .environment import describe
-from .gpu_report import Report
-
 CAP_GB = 9.8  # what a program can use of an A100's 1g.10gb slice
 LIBRARIES = (TENSORRT, TENSORRT_RTX)
 PACKAGES = ("torch", "torchvision", "onnx", "onnxruntime", "safetensors", "av", *LIBRARIES)
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,10 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _measure(args: argparse.Namespace, device: Device, report: Report) -> None:
-    from . import gpu_limits
-    from .gpu_ladder import climb_on_gpu
-    from .gpu_memory import peak_memory
-    from .gpu_speed import measure_speed
+    from reelkind.benchmarks.gpu import limits as gpu_limits
+    from reelkind.benchmarks.gpu.ladder import climb_on_gpu
+    from reelkind.benchmarks.gpu.memory import peak_memory
+    from reelkind.benchmarks.gpu.speed import measure_speed
 
     report.content |= {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -90,7 +89,7 @@ def _measure(args: argparse.Namespace, device: Device, report: Report) -> None:
 
 def _members(args: argparse.Namespace, report: Report) -> list[Bundle]:
     """The bundles, in copies whose graphs are complete; those of random weights say so."""
-    from .gpu_members import complete, random_member
+    from reelkind.benchmarks.gpu.members import complete, random_member
 
     given = [bundles_on_disk.load(folder) for folder in args.bundle]
     found = [report.attempt(f"graphs of {bundle.name}", complete, bundle, args.work) for bundle in given]

@@ -1,6 +1,6 @@
 """Timelines of videos whose kind changes every few seconds: is every kind found, and where it begins?
 
-    python -m reelkind.benchmarks.short_kinds --bundle bundles/lite --clips CLIPS
+    python -m reelkind.benchmarks.timelines.short_kinds --bundle bundles/lite --clips CLIPS
 
 CLIPS is a folder with a folder of clips for each class, where clips of one work have names that differ by their number.
 A made video has twelve segments of one length, each a clip of another class than the one before, repeated where it is
@@ -31,8 +31,9 @@ from typing import Any
 
 import numpy as np
 
-from reelkind.benchmarks import environment, made_video
-from reelkind.benchmarks.segments import Stretch
+from reelkind.benchmarks import environment
+from reelkind.benchmarks.timelines import made_video
+from reelkind.benchmarks.timelines.segments import Stretch
 from reelkind.client import Client, ProcessDecoder
 from reelkind.core import specs
 from reelkind.core.files import features_files
@@ -41,8 +42,8 @@ from reelkind.core.timing.segments import SWITCH_PENALTY
 from reelkind.core.timing.timeline import RATE, WINDOW_S
 from reelkind.deployment.embedded import embedded_server
 
-ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parents[2]
+RESULTS = Path(__file__).parents[1] / "results"
 MODELS = (specs.classify_name(), specs.features_name(), specs.classify_features_name())
 NUM_SEGMENTS = 12
 LENGTHS_S = (4.0, 6.0, 8.0, 10.0, 15.0, 30.0)

@@ -1,6 +1,6 @@
 """What ``switch_penalty`` does to the segments of timelines, on videos joined of clips whose class is known.
 
-    python -m reelkind.benchmarks.segments --data DATA [--sources clips clips_more recorded] [--bundle bundles/lite]
+    python -m reelkind.benchmarks.timelines.segments --data DATA [--sources clips recorded] [--bundle bundles/lite]
 
 The features of validation clips, at the rate of timelines, are joined in random order: a segment is clips of one class,
 each of which the model may take for another, until its length is filled. Lengths are drawn log-uniformly from three
@@ -34,8 +34,8 @@ from reelkind.core.timing.timeline import RATE
 from reelkind.datasets.samples import read_samples
 from reelkind.deployment.embedded import embedded_server
 
-ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parents[2]
+RESULTS = Path(__file__).parents[1] / "results"
 MODELS = (specs.classify_name(), specs.features_name(), specs.classify_features_name())
 PENALTIES = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 8.0)
 LENGTHS_S = ((8, 30), (15, 120), (60, 400))

@@ -16,13 +16,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from reelkind.benchmarks import environment
+from reelkind.benchmarks.labelled_clips import labelled as clips
+from reelkind.benchmarks.peers.makers import OURS, PEERS, SLOW_TO_MAKE, Setting
+from reelkind.benchmarks.reports import Row, conditions, number, spread, table
 from reelkind.core import bundle as bundles
 from reelkind.core.errors import ReelkindError
-
-from . import environment
-from .labelled_clips import labelled as clips
-from .peer_makers import OURS, PEERS, SLOW_TO_MAKE, Setting
-from .reports import Row, conditions, number, spread, table
 
 __all__ = ["PLOTS", "clips", "measure", "page"]
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from reelkind.benchmarks.peers import pytriton_environment, pytriton_peer
 from reelkind.core import specs
 from reelkind.core.bundle import Bundle
 from reelkind.core.ensembles import classify_ensemble
@@ -26,8 +27,6 @@ from reelkind.core.errors import ReelkindError
 from reelkind.core.taxonomy.classes import CLASSES
 from reelkind.deployment.embedded import embedded_server
 from reelkind.video import clip as video
-
-from . import pytriton_environment, pytriton_peer
 
 OURS = "reelkind"
 PYTRITON_STARTS = 3  # its model gives up when its own handshake takes more than a second, as on a busy machine
@@ -94,9 +93,8 @@ def torch_demo(setting: Setting, *, compiled: bool = False, cuda: bool = False) 
         raise UnavailableError("no CUDA GPU here")
     device, dtype = ("cuda", torch.float16) if cuda else ("cpu", torch.float32)
     modules: list[nn.Module] = [module.to(device, dtype) for module in load_modules(setting.bundle)]
-    backbone, head = modules
-    if compiled:
-        backbone = torch.compile(backbone)  # type: ignore[assignment]
+    eager, head = modules
+    backbone: Callable[..., Any] = torch.compile(eager) if compiled else eager
     lock = threading.Lock()  # as a Flask demo does, whose model is one object: each request uses all cores
 
     def label(path: Path) -> str:
@@ -134,9 +132,8 @@ def _opencv_frames(path: Path, num_frames: int, size_px: int) -> np.ndarray:
 @contextmanager
 def onnx_plain(setting: Setting) -> Iterator[_Label]:
     """A session a graph, FP32, the cores divided among the callers; frames by reelkind's decoder."""
+    from reelkind.benchmarks.serving_overhead import plain_sessions
     from reelkind.export.pipelines.reference import OnnxPipeline
-
-    from .serving_overhead import plain_sessions
 
     run = plain_sessions(OnnxPipeline(setting.bundle.path()), setting.threads_each)
 

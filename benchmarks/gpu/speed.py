@@ -9,16 +9,15 @@ from typing import Any
 
 import onnx
 
+from reelkind.benchmarks.gpu import executors as ways
+from reelkind.benchmarks.gpu.executors import Executor
+from reelkind.benchmarks.gpu.report import Report
 from reelkind.core.bundle import Bundle
 from reelkind.core.cuda import Device
 from reelkind.core.specs import Graph
 from reelkind.export.parity.half_check import any_input
 from reelkind.export.pipelines.arithmetic import operations
 from reelkind.export.repository.graph_files import find_graph_file
-
-from . import gpu_executors as ways
-from .gpu_executors import Executor
-from .gpu_report import Report
 
 SHAPES = ((1, 1, 1), (1, 1, 16), (4, 1, 16), (4, 4, 16))  # B, V, T
 HEAD_SHAPE = [1, 1, 16]  # at which a head's executor is chosen: one clip, as it is mostly asked

@@ -1,0 +1,1 @@
+"""A server under load: perf_analyzer, its inputs, and where the time goes."""

@@ -1,0 +1,1 @@
+"""What one would write or take instead, on the same clips."""

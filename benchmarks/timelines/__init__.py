@@ -1,0 +1,1 @@
+"""Timelines of made videos, whose kinds and borders are known."""
