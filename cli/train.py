@@ -24,7 +24,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "Activations of the frozen layers are cached, and an interrupted run goes on where it was.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("config", type=Path, help="TOML file, e.g. training/configs/lite.toml")
+    parser.add_argument("config", type=Path, help="TOML file, e.g. training/configs/mine.toml")
     parser.add_argument(
         "--set",
         action="append",
