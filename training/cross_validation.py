@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,7 @@ from reelkind.evaluation.measures.subcategories import SubcategoryAnswers
 from reelkind.models.folding import Tail
 from reelkind.models.head import TemporalHead
 
+from .inputs.features import Activations
 from .optimisation.collapse import note_collapse
 from .optimisation.tracking import MetricsLog
 from .stages import Trainer
@@ -67,19 +68,15 @@ def cross_validate(trainer: Trainer, tail: Tail, log: MetricsLog) -> CrossValida
     finer = np.zeros((len(training.samples), NUM_SUBCATEGORIES)) if config.head.subcategory_weight else None
     fold_of = np.zeros(len(training.samples), np.int64)
     clips = training.clip_indices
-    for fold, held_out in enumerate(group_folds(training.samples, num_folds, config.seed)):
-        fold_log = log.labelled(run=f"fold {fold}")
-        chosen, tested = np.setdiff1d(np.arange(len(training.samples)), held_out), np.intersect1d(held_out, clips)
-        if not len(tested):
-            raise DataError(f"fold {fold} of {num_folds} holds no clip to test on: lower evaluation.num_folds")
-        fitted, head = trainer.fit(tail, chosen, fold_log)
-        features = trainer.features(fitted, training.clean, tested)
-        logits[tested], second = _head_logits(head, [features.of(i) for i in range(len(tested))])
+    for fold in fitted_folds(trainer, tail, log):
+        fold_log, tested = log.labelled(run=f"fold {fold.number}"), fold.tested
+        logits[tested], second = head_logits(fold.head, [fold.features.of(i) for i in range(len(tested))])
         if finer is not None and second is not None:
             finer[tested] = second
-        fold_of[tested] = fold
+        fold_of[tested] = fold.number
         scores = score(logits[tested], training.labels[tested])
-        fold_log.write(stage="fold", fold=fold, accuracy=round(scores.accuracy, 4), macro_f1=round(scores.macro_f1, 4))
+        rounded = {"accuracy": round(scores.accuracy, 4), "macro_f1": round(scores.macro_f1, 4)}
+        fold_log.write(stage="fold", fold=fold.number, **rounded)
         note_collapse(fold_log, "held-out clips", scores.confusion)
     labels, groups = training.labels[clips], origin_groups(training.samples)
     logits, fold_of = logits[clips], fold_of[clips]
@@ -107,6 +104,42 @@ def cross_validate(trainer: Trainer, tail: Tail, log: MetricsLog) -> CrossValida
     return CrossValidation(metrics, temperature, predictions, said)
 
 
+@dataclass(frozen=True)
+class Fold:
+    """A model and what it has not seen.
+
+    Attributes:
+        number: from 0.
+        chosen: samples it was trained on, int64.
+        tested: clips of other works and repositories, int64 [n].
+        head: what was trained.
+        features: float32 [F, D] of the tested clips, by its own backbone; sample 0 is the first of the n.
+    """
+
+    number: int
+    chosen: np.ndarray
+    tested: np.ndarray
+    head: TemporalHead
+    features: Activations
+
+
+def fitted_folds(trainer: Trainer, tail: Tail, log: MetricsLog) -> Iterator[Fold]:
+    """A model for each fold, trained on everything else.
+
+    Raises:
+        DataError: if there are too few works, or a fold would have nothing to test on.
+    """
+    config, training = trainer.config, trainer.training
+    num_folds = config.evaluation.num_folds
+    for number, held_out in enumerate(group_folds(training.samples, num_folds, config.seed)):
+        chosen = np.setdiff1d(np.arange(len(training.samples)), held_out)
+        tested = np.intersect1d(held_out, training.clip_indices)
+        if not len(tested):
+            raise DataError(f"fold {number} of {num_folds} holds no clip to test on: lower evaluation.num_folds")
+        fitted, head = trainer.fit(tail, chosen, log.labelled(run=f"fold {number}"))
+        yield Fold(number, chosen, tested, head, trainer.features(fitted, training.clean, tested))
+
+
 def predictions_of(member: str, samples: Sequence[Sample], logits: np.ndarray, temperature: float) -> Predictions:
     """Logits float [N, K] of N samples, with all that judging them takes."""
     return Predictions(
@@ -121,7 +154,7 @@ def predictions_of(member: str, samples: Sequence[Sample], logits: np.ndarray, t
 
 
 @torch.inference_mode()
-def _head_logits(head: TemporalHead, clips: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+def head_logits(head: TemporalHead, clips: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
     """Logits float [N, K], and of the second output float [N, 46] if there is one."""
     answers = [head.outputs(torch.from_numpy(clip).float().unsqueeze(0)) for clip in clips]
     logits, _, _, _, *finer = zip(*answers, strict=True)

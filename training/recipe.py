@@ -77,11 +77,11 @@ def run(config: Config, data: Path, out: Path, cache: Path, fresh: bool = False)
         train, val = split_samples(chosen_samples(config.data, data))
         require_subcategories(train, config.head.subcategory_weight)
         logger.info("%d training and %d validation samples", len(train), len(val))
-        backbone = _pretrained(config.backbone, data)
+        backbone = pretrained(config.backbone, data)
         tail = Tail(backbone, config.backbone.frozen_blocks)
         log, store = _open_log(out), StageStore(cache, config.checkpoint_steps, fresh)
         with _timed(seconds, "activations"):
-            training = _training_set(config, backbone, train, cache, device)
+            training = training_set(config, backbone, train, cache, device)
             if config.distill.weight:
                 lessons = _lessons(config, train, data, cache, device)
                 refuse_other_frames([training.clean, *training.variants], lessons, tail.feature_dim)
@@ -142,7 +142,7 @@ def chosen_samples(wanted: DataConfig, data: Path) -> list[Sample]:
     return samples if limit < 0 else with_few_stills(samples, limit)
 
 
-def _training_set(
+def training_set(
     config: Config, backbone: Backbone, train: Sequence[Sample], cache: Path, device: torch.device
 ) -> TrainingSet:
     stem = Stem(backbone, config.backbone.frozen_blocks).to(device).to(memory_format=torch.channels_last)
@@ -157,7 +157,7 @@ def _training_set(
 def _lessons(config: Config, samples: Sequence[Sample], data: Path, cache: Path, device: torch.device) -> Activations:
     """What the teacher says of the undamaged frames that every variant shows."""
     settings = config.distill.teacher
-    teacher = _pretrained(settings, data)
+    teacher = pretrained(settings, data)
     stem = Stem(teacher, settings.frozen_blocks).to(device)
     if not stem.gives_features:
         raise ConfigError(f"distill.teacher.frozen_blocks = {settings.frozen_blocks} leaves the teacher unfinished")
@@ -166,7 +166,7 @@ def _lessons(config: Config, samples: Sequence[Sample], data: Path, cache: Path,
         return store.clean(samples)
 
 
-def _pretrained(settings: BackboneConfig, data: Path) -> Backbone:
+def pretrained(settings: BackboneConfig, data: Path) -> Backbone:
     """The backbone that training starts from, its weights already rounded where they will be stored so."""
     backbone = build_backbone(settings.name, _weights(settings.weights, data), settings.frame_size_px)
     if settings.storage == "int8":

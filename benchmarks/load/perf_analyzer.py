@@ -27,7 +27,10 @@ NUM_WINDOWS = 3  # perf_analyzer takes no fewer
 TIMEOUT_S = 1800.0  # of one run; the loads here take seconds to a minute
 
 _ATTEMPTS = 4  # at a window, which is doubled each time
-_TOO_SHORT = "No valid requests recorded"
+_TOO_SHORT = (
+    "No valid requests recorded",
+    "failed to find the requested model version",
+)  # the latter: no statistics yet
 _EXECUTABLE = "perf_analyzer"
 _BASE64, _CUDA = "libb64.so.0d", "libcudart.so.12"  # what the binary links beside the C++ library
 _FINISHED = "finished"  # written last: a folder without it is half made
@@ -166,7 +169,8 @@ class PerfAnalyzer:
             except subprocess.TimeoutExpired:
                 raise PerfAnalyzerError(f"{load.model}: perf_analyzer did not end in {TIMEOUT_S:.0f} s") from None
             if done.returncode or not table.is_file():
-                kind = WindowTooShortError if _TOO_SHORT in done.stdout else PerfAnalyzerError
+                too_short = any(sign in done.stdout for sign in _TOO_SHORT)
+                kind = WindowTooShortError if too_short else PerfAnalyzerError
                 raise kind(f"{load.model}: {_reason(done.stdout, done.returncode)}")
             return read_report(table.read_text(encoding="utf-8"), done.stdout)
 

@@ -18,6 +18,9 @@ READY = "ready"  # followed by the gRPC port, on stdout
 def main() -> None:
     """Serve until standard input ends."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    os.environ["PYTRITON_NO_TENSORSTORE"] = (
+        "1"  # its store starts processes, which its stub and this Python disagree on
+    )
     import numpy as np
     import onnxruntime
     from pytriton.decorators import batch

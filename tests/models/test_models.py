@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -212,3 +214,14 @@ def _with_lively_norms(backbone: nn.Module) -> nn.Module:
                 ):
                     tensor.copy_(low + torch.rand(tensor.shape, generator=generator) * (0.2 if low < 0 else 0.4))
     return backbone
+
+
+@pytest.mark.parametrize("name", ["resnet50", "efficientnet_v2_s"])
+def test_where_torchvisions_hub_cannot_be_reached_file_and_option_are_named(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    for scheme in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(scheme, "http://127.0.0.1:9")  # the port of `discard`: nobody listens
+    with pytest.raises(ConfigError, match=rf"could not download ({name}-\w+\.pth) .*backbone\.weights = '/path/\1'"):
+        build_backbone(name, "hub")
