@@ -69,8 +69,8 @@ def inspect(path: Path, read: Read, embed: Embed | None) -> Inspection:
 
 
 def _duration_s(clip: Clip) -> float:
-    if clip.info.duration_s:
-        return clip.info.duration_s
+    if clip.duration_s:
+        return clip.duration_s
     # Frames are taken at the middles of equal segments: the last lies half a segment before the end.
     return float(clip.times_ms[-1]) / 1000 * 2 * len(clip.times_ms) / (2 * len(clip.times_ms) - 1)
 

@@ -97,7 +97,6 @@ def embedded_server(
     *,
     ensembles: Collection[str] | None = None,
     num_threads: int | None = None,
-    log_file: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Iterator[TritonServer]:
     """Serve bundles on free loopback ports; all processes and files of it are gone afterwards.
@@ -107,7 +106,6 @@ def embedded_server(
         ensembles: names of those the run needs, see ``core.specs.classify_name``: each model is a process, so fewer
             start sooner; all there are by default.
         num_threads: CPU threads inside one operator; None takes all cores.
-        log_file: where tritonserver's output is appended; default: nowhere that stays.
         progress: called with one line at each slow step of a first start.
 
     Raises:
@@ -127,7 +125,6 @@ def embedded_server(
             grpc_port=0,
             http_port=0,
             metrics_port=0,
-            log_file=log_file,
             owned=[repository],
         )
         with server:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +18,20 @@ from .errors import ServingError
 _MARK = 8  # values that tell one canary from another
 
 
-def ensemble_configs(repository: Path, wanted: Sequence[str] | None = None) -> dict[str, Any]:
-    """ModelConfigs of the wanted ensembles, or of all there are, by name.
+def ensemble_configs(repository: Path) -> dict[str, Any]:
+    """ModelConfigs of all ensembles there are, by name.
 
     Raises:
-        ServingError: if the repository holds no models, or lacks a wanted ensemble.
+        ServingError: if the repository holds no models, or none of them is an ensemble.
     """
     paths = sorted(repository.glob("*/config.pbtxt"))
     if not paths:
         raise ServingError(f"no models in {repository}: no folder there has a config.pbtxt")
     configs = [read_config(path) for path in paths]
     found = {config.name: config for config in configs if config.platform == "ensemble"}
-    names = tuple(found) if wanted is None else tuple(wanted)
-    for name in names or ("at all",):
-        if name not in found:
-            raise ServingError(f"no ensemble {name} in {repository} (it has: {', '.join(found) or 'none'})")
-    return {name: found[name] for name in names}
+    if not found:
+        raise ServingError(f"no ensemble in {repository}: it has {', '.join(config.name for config in configs)}")
+    return found
 
 
 def read_config(path: Path) -> Any:

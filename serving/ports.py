@@ -62,11 +62,6 @@ class Addresses:
         return f"http://{host}:{port}"
 
     @property
-    def metrics_url(self) -> str:
-        """Prometheus metrics."""
-        return f"http://{self.reach}:{self.metrics_port}/metrics"
-
-    @property
     def exposed(self) -> bool:
         """Whether other machines can reach it."""
         return not self.bind.startswith("127.")

@@ -35,6 +35,8 @@ DEFAULT_GRPC_PORT, DEFAULT_HTTP_PORT, DEFAULT_METRICS_PORT = 8001, 8000, 8002
 
 _POLL_S = 0.05
 _CANARY_TIMEOUT_S = 60.0
+_START_TIMEOUT_S = 300.0  # until all must have answered
+_STOP_TIMEOUT_S = 30.0  # for answers in flight
 _TRACE_FILE_S = 20.0  # the file is written when all models are unloaded
 # A picked port may be taken by somebody else; on a starved machine tritonserver may crash in loading.
 _START_ATTEMPTS = 3
@@ -47,15 +49,12 @@ class TritonServer:
         self,
         repository: str | os.PathLike[str],
         *,
-        ensembles: Sequence[str] | None = None,
         runtime: Runtime | None = None,
         host: str = LOOPBACK,
         grpc_port: int = DEFAULT_GRPC_PORT,
         http_port: int = DEFAULT_HTTP_PORT,
         metrics_port: int = DEFAULT_METRICS_PORT,
         log_file: str | os.PathLike[str] | None = None,
-        start_timeout_s: float = 300.0,
-        stop_timeout_s: float = 30.0,
         supervise: bool = True,
         owned: Sequence[Path] = (),
         options: ServerOptions | None = None,
@@ -64,26 +63,21 @@ class TritonServer:
 
         Args:
             repository: folder of models; all of them are loaded.
-            ensembles: those that must answer before the server counts as started; default: all it has.
             runtime: the tritonserver to start; default: ``find_runtime()``.
             host: IPv4 address or name to listen on. There is no authentication: keep to loopback or a closed network.
             grpc_port: for inference; 0 picks a free one, as it does for the others.
             http_port: for the HTTP API.
             metrics_port: for Prometheus.
             log_file: where tritonserver's output is appended; default: a file that is deleted when the server stops.
-            start_timeout_s: until all must have answered.
-            stop_timeout_s: how long ``stop`` waits for answers in flight.
             supervise: bring back what crashes.
             owned: folders to delete if this process dies without calling ``stop``; never deleted otherwise.
             options: TLS, response cache, traces.
         """
         self.repository = Path(repository).absolute()
-        self._wanted_ensembles = None if ensembles is None else tuple(ensembles)
         self._runtime = runtime
         self._wanted_ports = (grpc_port, http_port, metrics_port)
         self._host = host
         self._log_file = None if log_file is None else Path(log_file).absolute()
-        self._start_timeout_s, self._stop_timeout_s = start_timeout_s, stop_timeout_s
         self._owned = tuple(Path(folder).absolute() for folder in owned)
         self._supervisor = Supervisor(self) if supervise else None
         self.options = options or ServerOptions()
@@ -145,12 +139,12 @@ class TritonServer:
             raise ServingError("a server can be started once")
         if self.options.tls:
             self.options.tls.check()
-        self.configs = ensemble_configs(self.repository, self._wanted_ensembles)
+        self.configs = ensemble_configs(self.repository)
         self._runtime = self._runtime or find_runtime()
         self._scratch = Path(tempfile.mkdtemp(prefix="reelkind-server-"))
         log_file = self._log_file or self._scratch / "server.log"
         unload = {"unload_s": _TRACE_FILE_S} if self.options.tracing and self.options.tracing.file else {}
-        self._tree = ProcessTree(log_file, self._stop_timeout_s, [self._scratch, *self._owned], **unload)
+        self._tree = ProcessTree(log_file, _STOP_TIMEOUT_S, [self._scratch, *self._owned], **unload)
         try:
             for attempts_left in reversed(range(_START_ATTEMPTS)):
                 self._addresses = claim(self._host, *self._wanted_ports, encrypted=self.options.tls is not None)
@@ -233,11 +227,11 @@ class TritonServer:
             scratch=self._scratch,
             shm_prefix=self._tree.shm_prefix,
             key=self.key,
-            stop_timeout_s=self._stop_timeout_s,
+            stop_timeout_s=_STOP_TIMEOUT_S,
             extras=self.options,
         )
         self._tree.launch(command, self._runtime.variables())
-        self._wait_until_answering(self._tree, time.monotonic() + self._start_timeout_s)
+        self._wait_until_answering(self._tree, time.monotonic() + _START_TIMEOUT_S)
 
     def _wait_until_answering(self, tree: ProcessTree, deadline: float) -> None:
         reason = "it does not listen yet"
@@ -262,7 +256,7 @@ class TritonServer:
             if not tree.is_running() or self._stopping or is_fatal(tree.log()):
                 raise ServingError(self.why_it_ended())
             if time.monotonic() > deadline:
-                raise ServingError(f"tritonserver did not answer within {self._start_timeout_s:.0f} s: {reason}")
+                raise ServingError(f"tritonserver did not answer within {_START_TIMEOUT_S:.0f} s: {reason}")
             time.sleep(_POLL_S)
 
     def _end(self, graceful: bool) -> None:

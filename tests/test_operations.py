@@ -36,7 +36,7 @@ def test_metrics_of_the_page_are_those_of_a_server(triton_runtime, tmp_path) -> 
     free = {"grpc_port": 0, "http_port": 0, "metrics_port": 0}
     options = ServerOptions(response_cache_bytes=2**20)
     with TritonServer(repository, runtime=triton_runtime, options=options, **free) as server:
-        answer = urllib.request.urlopen(server.addresses.metrics_url, timeout=60)
+        answer = urllib.request.urlopen(tiny_repository.metrics_url(server), timeout=60)
         with answer:
             offered = set(re.findall(r"^(nv_\w+)\{", answer.read().decode(), re.MULTILINE))
     named = set(re.findall(r"nv_\w+", TEXT))

@@ -10,7 +10,7 @@ RGB [S, S], area filter): a 4K frame never exists as an RGB array.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -25,39 +25,11 @@ from reelkind.core.timing.clips import FRAME_SIZE_PX, NUM_FRAMES, Instants, segm
 from .container import extent, frame_step, header_duration, open_file, picture_stream, time_base
 from .seeking import Picture, pictures_at
 
-Sampler = Callable[[int, int, int], Sequence[int]]
-"""(start, duration, num_frames) in ticks -> ascending instants in ticks; see ``core.timing.clips``."""
-
-
 CHUNK_FRAMES = 16  # a clip's worth: 2.4 MB at 224 px, a tenth of a second of inference on two CPU cores
 MIN_RATE = 0.001  # frames a second of a stream; one in a quarter of an hour
 MAX_RATE = 1000.0  # frames a second of a stream; no camera is faster where one label is wanted
 STILL_S = 60  # a picture may stay for so long, as slides do ...
 MAX_STILL_FRAMES = 100_000  # ... and repeat so many frames of a stream beyond that, 14 hours at two frames a second
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What the container's header says.
-
-    Attributes:
-        path: the file.
-        container: FFmpeg's demuxer name, e.g. ``"mov,mp4,m4a,3gp,3g2,mj2"``.
-        codec: e.g. ``"h264"``.
-        pixel_format: e.g. ``"yuv420p"``.
-        width_px, height_px: coded size, before rotation.
-        fps: average frames per second; 0.0 if unknown (stills, variable rate without header).
-        duration_s: length of the video stream in seconds; 0.0 if the header does not say.
-    """
-
-    path: str
-    container: str
-    codec: str
-    pixel_format: str
-    width_px: int
-    height_px: int
-    fps: float
-    duration_s: float
 
 
 @dataclass(frozen=True)
@@ -67,12 +39,12 @@ class Clip:
     Attributes:
         frames: uint8 RGB [T, S, S, 3], upright (rotation applied), 0 .. 255.
         times_ms: int64 [T], presentation time of each frame from the start of the video, ascending.
-        info: the file's header.
+        duration_s: of the video by its header; 0.0 if that does not say.
     """
 
     frames: np.ndarray
     times_ms: np.ndarray
-    info: VideoInfo
+    duration_s: float
 
 
 @dataclass(frozen=True)
@@ -94,22 +66,11 @@ class Chunk:
     is_last: bool
 
 
-def probe(path: str | os.PathLike[str]) -> VideoInfo:
-    """Read a file's header without decoding.
-
-    Raises:
-        VideoError: if the file is missing, empty, not a video, or has no picture stream.
-    """
-    with open_file(path) as container:
-        return _describe(path, container, picture_stream(path, container))
-
-
 def read_clip(
     path: str | os.PathLike[str],
     *,
     num_frames: int = NUM_FRAMES,
     size_px: int = FRAME_SIZE_PX,
-    sampler: Sampler = segment_middles,
     num_threads: int = 0,
 ) -> Clip:
     """Decode exactly the frames a clip needs.
@@ -121,7 +82,6 @@ def read_clip(
         path: a local file of any container and codec FFmpeg reads.
         num_frames: T.
         size_px: S; the whole frame is scaled to S x S, aspect not kept (edges are evidence).
-        sampler: which instants; the default is the TSN test rule.
         num_threads: decoder threads, 0 lets FFmpeg choose.
 
     Raises:
@@ -129,9 +89,9 @@ def read_clip(
     """
     with open_file(path) as container:
         stream = _prepared_stream(path, container, num_threads)
-        info = _describe(path, container, stream)
         start, duration = extent(path, container, stream)
-        targets = list(sampler(start, duration, num_frames))
+        targets = segment_middles(start, duration, num_frames)
+        header_ticks = header_duration(container, stream) or 0
         frames = np.empty((num_frames, size_px, size_px, 3), np.uint8)
         times_ms = np.empty(num_frames, np.int64)
         chosen: VideoFrame | None = None
@@ -141,7 +101,7 @@ def read_clip(
             frames[i] = frames[i - 1] if picture.frame is chosen else _to_square_rgb(picture.frame, size_px)
             times_ms[i] = _to_ms(picture.pts - start, tick)
             chosen = picture.frame
-        return Clip(frames, times_ms, info)
+        return Clip(frames, times_ms, float(header_ticks * tick))
 
 
 def read_stream(
@@ -270,20 +230,6 @@ def _prepared_stream(path: str | os.PathLike[str], container: InputContainer, nu
 
 def _to_ms(ticks: int, tick: Fraction) -> int:
     return round(max(0, ticks) * tick * 1000)
-
-
-def _describe(path: str | os.PathLike[str], container: InputContainer, stream: VideoStream) -> VideoInfo:
-    duration = header_duration(container, stream)
-    return VideoInfo(
-        path=os.fspath(path),
-        container=container.format.name,
-        codec=stream.codec_context.name,
-        pixel_format=stream.codec_context.pix_fmt or "unknown",
-        width_px=stream.width,
-        height_px=stream.height,
-        fps=float(stream.average_rate or 0),
-        duration_s=float(duration * time_base(stream)) if duration else 0.0,
-    )
 
 
 def _to_square_rgb(frame: VideoFrame, size_px: int) -> np.ndarray:

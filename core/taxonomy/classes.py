@@ -72,18 +72,6 @@ class LabelRule:
         return bool(not self.require_any or self.require_any & labels) and not self.exclude & labels
 
 
-def class_index(name: str) -> int:
-    """Index of a class on the last axis of logits.
-
-    Raises:
-        ValueError: if ``name`` is not one of ``CLASSES``.
-    """
-    try:
-        return CLASSES.index(name)
-    except ValueError:
-        raise ValueError(f"unknown class {name!r}: the classes are {', '.join(CLASSES)}") from None
-
-
 @cache
 def subcategories() -> tuple[Subcategory, ...]:
     """All 46 subcategories in the order of the taxonomy file: animation, gaming, natural, flat."""

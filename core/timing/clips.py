@@ -6,11 +6,9 @@ A half-open stretch ``[start, start + duration)`` of d ticks is divided into T e
 
 from __future__ import annotations
 
-import random
 import sys
 from collections.abc import Sequence
 from fractions import Fraction
-from itertools import pairwise
 from math import ceil, floor
 from typing import overload
 
@@ -31,19 +29,6 @@ def segment_middles(start: int, duration: int, num_frames: int) -> list[int]:
     """
     _require_positive(duration=duration, num_frames=num_frames)
     return [start + (2 * i + 1) * duration // (2 * num_frames) for i in range(num_frames)]
-
-
-def segment_jitter(start: int, duration: int, num_frames: int, rng: random.Random) -> list[int]:
-    """One uniformly random instant of each segment (TSN training rule, arXiv:1608.00859).
-
-    Ascending; every instant lies in its own segment, so no part of the video is ever left out.
-
-    Raises:
-        ValueError: if ``duration`` or ``num_frames`` is below 1.
-    """
-    _require_positive(duration=duration, num_frames=num_frames)
-    edges = [i * duration // num_frames for i in range(num_frames + 1)]
-    return [start + low + rng.randrange(max(1, high - low)) for low, high in pairwise(edges)]
 
 
 class Instants(Sequence[int]):

@@ -1,4 +1,4 @@
-"""Payloads of YouTube-8M to typed records, and back.
+"""Payloads of YouTube-8M to typed records.
 
 Frame level: a SequenceExample with ``id``, ``labels`` and, once a second, 1024 bytes of Inception features of the
 picture (``rgb``) and 128 of the sound (``audio``). Video level: an Example with the means over the video. The set of
@@ -7,7 +7,7 @@ picture (``rgb``) and 128 of the sound (``audio``). Video level: an Example with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 
 from .errors import RecordError
 from .messages import new_example, new_sequence_example
-from .tfrecord import Record, read_records, write_records
+from .tfrecord import Record, read_records
 
 RGB_DIM = 1024
 AUDIO_DIM = 128
@@ -63,19 +63,6 @@ class FrameRecord(LabelledId):
     segments: tuple[Segment, ...] = ()
 
 
-@dataclass(frozen=True)
-class VideoRecord(LabelledId):
-    """One video at video level.
-
-    Attributes:
-        mean_rgb: float32 [1024].
-        mean_audio: float32 [128].
-    """
-
-    mean_rgb: np.ndarray
-    mean_audio: np.ndarray
-
-
 def dequantise(quantised: np.ndarray) -> np.ndarray:
     """Features float32 in [-2, 2] of uint8 ones, same shape: the middle of each of 256 steps (google/youtube-8m)."""
     return quantised.astype(np.float32) * np.float32(4 / 255) + np.float32(4 / 512 - 2)
@@ -88,15 +75,6 @@ def read_frame_records(path: Path) -> Iterator[FrameRecord]:
         RecordError: if the file is damaged or holds something else.
     """
     return (parse_frames(path, record) for record in read_records(path))
-
-
-def read_video_records(path: Path) -> Iterator[VideoRecord]:
-    """The videos of a video-level shard.
-
-    Raises:
-        RecordError: if the file is damaged or holds something else.
-    """
-    return (_parsed(path, record, _video_record) for record in read_records(path))
 
 
 def read_labels(path: Path) -> Iterator[LabelledId]:
@@ -124,16 +102,6 @@ def parse_frames(path: Path, record: Record) -> FrameRecord:
         RecordError: if it is something else.
     """
     return _parsed(path, record, _frame_record)
-
-
-def write_frame_records(path: Path, records: Iterable[FrameRecord]) -> int:
-    """Write a frame-level shard (gzip if it ends in ``.gz``) and return the number of videos."""
-    return write_records(path, (_frame_payload(record) for record in records))
-
-
-def write_video_records(path: Path, records: Iterable[VideoRecord]) -> int:
-    """Write a video-level shard (gzip if it ends in ``.gz``) and return the number of videos."""
-    return write_records(path, (_video_payload(record) for record in records))
 
 
 def _parsed(path: Path, record: Record, parse: Callable[[bytes], T]) -> T:
@@ -175,18 +143,6 @@ def _frame_record(payload: bytes) -> FrameRecord:
     )
 
 
-def _video_record(payload: bytes) -> VideoRecord:
-    features = _parse(new_example(), payload).features.feature
-    shared = _labelled_id(features)
-    means = {}
-    for name, size in (("mean_rgb", RGB_DIM), ("mean_audio", AUDIO_DIM)):
-        values = features[name].float_list.value if name in features else ()
-        if len(values) != size:
-            raise ValueError(f"{name} of video {shared.id} has {len(values)} numbers, not {size}")
-        means[name] = np.array(values, np.float32)
-    return VideoRecord(shared.id, shared.labels, means["mean_rgb"], means["mean_audio"])
-
-
 def _rows(feature_list: Any, size: int, name: str) -> np.ndarray:
     rows = [b"".join(feature.bytes_list.value) for feature in feature_list.feature]
     for second, row in enumerate(rows):
@@ -205,34 +161,3 @@ def _segments(context: Any) -> tuple[Segment, ...]:
 
 def _integers(features: Any, name: str) -> tuple[int, ...]:
     return tuple(features[name].int64_list.value) if name in features else ()
-
-
-def _frame_payload(record: FrameRecord) -> bytes:
-    message = new_sequence_example()
-    context, lists = message.context.feature, message.feature_lists.feature_list
-    _put_shared(context, record)
-    for name, rows in (("rgb", record.rgb), ("audio", record.audio)):
-        for row in rows:
-            lists[name].feature.add().bytes_list.value.append(row.tobytes())
-    if record.segments:
-        context["segment_start_times"].int64_list.value.extend(segment.start_s for segment in record.segments)
-        context["segment_end_times"].int64_list.value.extend(segment.end_s for segment in record.segments)
-        context["segment_labels"].int64_list.value.extend(segment.label for segment in record.segments)
-        context["segment_scores"].float_list.value.extend(segment.score for segment in record.segments)
-    payload: bytes = message.SerializeToString(deterministic=True)
-    return payload
-
-
-def _video_payload(record: VideoRecord) -> bytes:
-    message = new_example()
-    features = message.features.feature
-    _put_shared(features, record)
-    features["mean_rgb"].float_list.value.extend(record.mean_rgb.tolist())
-    features["mean_audio"].float_list.value.extend(record.mean_audio.tolist())
-    payload: bytes = message.SerializeToString(deterministic=True)
-    return payload
-
-
-def _put_shared(features: Any, record: LabelledId) -> None:
-    features["id"].bytes_list.value.append(record.id.encode("ascii"))
-    features["labels"].int64_list.value.extend(record.labels)

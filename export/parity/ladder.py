@@ -18,7 +18,6 @@ import numpy as np
 from reelkind.core.bundle import Bundle, weights_hash
 from reelkind.core.specs import FP32_TOLERANCE, Tolerance
 
-from ..errors import ParityError
 from ..pipelines.clips import ParityClip
 from ..pipelines.steps import Tensors
 
@@ -78,19 +77,6 @@ class RungReport:
         """Whether the rung keeps its tolerance; differences that are not numbers never do."""
         within = self.max_abs <= self.tolerance.max_abs and self.top1_agreement >= self.tolerance.top1_agreement
         return bool(within)
-
-    def require(self) -> None:
-        """Raise unless the rung passed.
-
-        Raises:
-            ParityError: naming rung, clip, difference and tolerance.
-        """
-        if not self.passed:
-            raise ParityError(
-                f"{self.name}: probabilities differ by {self.max_abs:.1e} on {self.worst_clip} at "
-                f"T={self.worst_num_frames} (allowed {self.tolerance.max_abs:.0e}), labels agree on "
-                f"{self.top1_agreement:.1%} of {self.num_clips} clips (required {self.tolerance.top1_agreement:.1%})"
-            )
 
 
 def climb(reference: Pipeline, rungs: Sequence[Rung], clips: Iterable[ParityClip]) -> list[RungReport]:

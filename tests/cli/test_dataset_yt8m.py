@@ -12,14 +12,13 @@ from pathlib import Path
 
 import pytest
 from datasets.yt8m.lookup_server import LookupServer, lookup_server, youtube_id
-from datasets.yt8m.made_records import made_shard
+from datasets.yt8m.made_records import made_shard, write_frame_records
 from datasets.yt8m.standin_yt_dlp import StandinYtDlp
 from videos import write_video
 
 from reelkind.cli.main import build_parser, main
 from reelkind.core.errors import ConfigError
 from reelkind.datasets.samples import read_samples
-from reelkind.datasets.yt8m.records import write_frame_records
 
 NUM = 46
 MISSING = "YouTube-8M's records need google_crc32c: pip install 'reelkind[yt8m]'"

@@ -16,6 +16,7 @@ from reelkind.serving.models import allow_response_cache
 from reelkind.serving.options import ServerOptions
 from reelkind.serving.server import TritonServer
 from reelkind.serving.state import announced
+from tests.serving import tiny_repository
 from tests.serving.new_version import write_new_version
 from tests.videos import write_video
 
@@ -43,7 +44,7 @@ def ask(server: TritonServer) -> float:
 
 def num_hits(server: TritonServer) -> int:
     """Of all versions, as far as the server still counts them."""
-    with urllib.request.urlopen(server.addresses.metrics_url, timeout=60) as answer:
+    with urllib.request.urlopen(tiny_repository.metrics_url(server), timeout=60) as answer:
         return sum(
             map(int, re.findall(r'cache_num_hits_per_model\{model="classify".*?\} (\d+)', answer.read().decode()))
         )

@@ -1,11 +1,10 @@
 """core.timing.clips against brute force: every tick asked which segment it belongs to."""
 
-import random
 from fractions import Fraction
 
 import pytest
 
-from reelkind.core.timing.clips import Instants, segment_jitter, segment_middles
+from reelkind.core.timing.clips import Instants, segment_middles
 
 LENGTHS = [1, 2, 3, 7, 15, 16, 17, 31, 100, 997, 90_000 * 60]
 
@@ -31,31 +30,6 @@ def test_middles_are_as_tabulated(start: int, duration: int, num_frames: int, ex
 def test_middles_are_the_exact_middles_rounded_down(duration: int, num_frames: int) -> None:
     exact = [Fraction(2 * i + 1, 2 * num_frames) * duration for i in range(num_frames)]
     assert segment_middles(11, duration, num_frames) == [11 + middle.__floor__() for middle in exact]
-
-
-@pytest.mark.parametrize("duration", LENGTHS)
-@pytest.mark.parametrize("num_frames", [1, 2, 5, 16])
-def test_jitter_stays_in_its_segment(duration: int, num_frames: int) -> None:
-    rng = random.Random(duration)
-    for _ in range(20):
-        chosen = segment_jitter(3, duration, num_frames, rng)
-        assert len(chosen) == num_frames
-        assert chosen == sorted(chosen)
-        assert all(3 <= instant < 3 + duration for instant in chosen)
-        if duration >= num_frames:
-            for i, instant in enumerate(chosen):
-                assert (instant - 3) * num_frames // duration in (i - 1, i)  # segment borders are rounded down
-                assert i * duration // num_frames <= instant - 3 < (i + 1) * duration // num_frames
-
-
-def test_jitter_reaches_every_tick() -> None:
-    rng = random.Random(0)
-    seen = {instant for _ in range(500) for instant in segment_jitter(0, 10, 3, rng)}
-    assert seen == set(range(10))
-
-
-def test_jitter_repeats_with_its_seed() -> None:
-    assert segment_jitter(0, 999, 16, random.Random(5)) == segment_jitter(0, 999, 16, random.Random(5))
 
 
 @pytest.mark.parametrize("step", [Fraction(1), Fraction(5, 2), Fraction(40), Fraction(1001, 30)])
@@ -95,5 +69,3 @@ def test_empty_stretches_are_refused(bad: int) -> None:
         segment_middles(0, bad, 4)
     with pytest.raises(ValueError, match="num_frames must be at least 1"):
         segment_middles(0, 4, bad)
-    with pytest.raises(ValueError, match="duration must be at least 1"):
-        segment_jitter(0, bad, 4, random.Random(0))

@@ -50,7 +50,7 @@ def collector() -> Iterator[ThreadingHTTPServer]:
 
 
 def cache_counts(server: TritonServer) -> dict[str, int]:
-    with urllib.request.urlopen(server.addresses.metrics_url, timeout=60) as answer:
+    with urllib.request.urlopen(tiny_repository.metrics_url(server), timeout=60) as answer:
         text = answer.read().decode()
     found = re.findall(r'nv_cache_num_(hits|misses)_per_model\{model="classify".*?\} (\d+)', text)
     return {name: int(value) for name, value in found}

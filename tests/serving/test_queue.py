@@ -83,7 +83,7 @@ def test_overload_restarts_nothing_and_costs_no_answer_that_was_accepted(triton_
     config.name = "asked"  # by the supervisor alone; all traffic goes to `classify`
     (repository / "asked" / "1").mkdir(parents=True)
     (repository / "asked" / "config.pbtxt").write_text(text_format.MessageToString(config), encoding="utf-8")
-    with TritonServer(repository, ensembles=["asked"], runtime=triton_runtime, **FREE) as server:
+    with TritonServer(repository, runtime=triton_runtime, **FREE) as server:
         before = sorted(server.process_ids())
         until = time.monotonic() + 10.0
 

@@ -47,7 +47,7 @@ def test_ensemble_answers(server):
 
 
 def test_http_and_metrics_listen_too(server):
-    for url in (f"{server.http_url}/v2/health/ready", server.addresses.metrics_url):
+    for url in (f"{server.http_url}/v2/health/ready", tiny_repository.metrics_url(server)):
         with urllib.request.urlopen(url, timeout=60) as response:
             assert response.status == 200
 

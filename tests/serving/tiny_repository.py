@@ -17,6 +17,7 @@ from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import np_to_triton_dtype
 
 import reelkind.serving
+from reelkind.serving.server import TritonServer
 
 RUNNER = Path(reelkind.serving.__file__).parent / "runner" / "runner.py"
 EXECUTORS, NUMPY_GUARD = RUNNER.with_name("executors.py"), RUNNER.with_name("numpy_guard.py")
@@ -89,6 +90,11 @@ def write(folder: Path, delay_s: float = 0.0, num_instances: int = 1, queue_dela
         answer.output_map[name] = name
     _save(folder, ensemble)
     return folder
+
+
+def metrics_url(server: TritonServer) -> str:
+    """Where a server's metrics are."""
+    return f"http://{server.addresses.reach}:{server.addresses.metrics_port}/metrics"
 
 
 def pixels_graph() -> onnx.ModelProto:

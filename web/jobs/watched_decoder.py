@@ -42,7 +42,7 @@ class WatchedDecoder:
         """
         self.stage("decode")
         decoded = self._inner.decode(path, num_frames=num_frames, size_px=size_px)
-        self._check(path, decoded.clip.info.duration_s * 1000)
+        self._check(path, decoded.clip.duration_s * 1000)
         if self.pictures is not None:
             save_pictures(self.pictures, decoded.clip.frames, decoded.clip.times_ms)
         self.stage("server")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from reelkind.core.taxonomy.classes import CLASSES, Subcategory, label_rules, subcategories
-from reelkind.datasets.yt8m.records import AUDIO_DIM, RGB_DIM, FrameRecord
+from reelkind.datasets.yt8m.messages import new_example, new_sequence_example
+from reelkind.datasets.yt8m.records import AUDIO_DIM, RGB_DIM, FrameRecord, LabelledId
+from reelkind.datasets.yt8m.tfrecord import write_records
 
 _CHARACTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
@@ -48,3 +52,44 @@ def made_shard(start: int, copies: int, *, num_frames: int = 5) -> list[FrameRec
         for i in range(copies)
         for place, subcategory in enumerate(subcategories())
     ]
+
+
+def write_frame_records(path: Path, records: Iterable[FrameRecord]) -> int:
+    """Write a frame-level shard (gzip if it ends in ``.gz``) and return the number of videos."""
+    return write_records(path, map(_frame_payload, records))
+
+
+def write_video_records(path: Path, records: Iterable[LabelledId]) -> int:
+    """Write a video-level shard, whose features are zeros, and return the number of videos."""
+    return write_records(path, map(_video_payload, records))
+
+
+def _frame_payload(record: FrameRecord) -> bytes:
+    message = new_sequence_example()
+    context, lists = message.context.feature, message.feature_lists.feature_list
+    _put_shared(context, record)
+    for name, rows in (("rgb", record.rgb), ("audio", record.audio)):
+        for row in rows:
+            lists[name].feature.add().bytes_list.value.append(row.tobytes())
+    if record.segments:
+        context["segment_start_times"].int64_list.value.extend(segment.start_s for segment in record.segments)
+        context["segment_end_times"].int64_list.value.extend(segment.end_s for segment in record.segments)
+        context["segment_labels"].int64_list.value.extend(segment.label for segment in record.segments)
+        context["segment_scores"].float_list.value.extend(segment.score for segment in record.segments)
+    payload: bytes = message.SerializeToString(deterministic=True)
+    return payload
+
+
+def _video_payload(record: LabelledId) -> bytes:
+    message = new_example()
+    features = message.features.feature
+    _put_shared(features, record)
+    for name, size in (("mean_rgb", RGB_DIM), ("mean_audio", AUDIO_DIM)):
+        features[name].float_list.value.extend([0.0] * size)
+    payload: bytes = message.SerializeToString(deterministic=True)
+    return payload
+
+
+def _put_shared(features: Any, record: LabelledId) -> None:
+    features["id"].bytes_list.value.append(record.id.encode("ascii"))
+    features["labels"].int64_list.value.extend(record.labels)

@@ -6,24 +6,22 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from reelkind.core.taxonomy.classes import subcategories
 from reelkind.datasets.yt8m.errors import RecordError, WorkspaceError
-from reelkind.datasets.yt8m.records import VideoRecord, write_frame_records, write_video_records
+from reelkind.datasets.yt8m.records import LabelledId
 from reelkind.datasets.yt8m.selection import KEY_BYTES, find_shards, select
 from reelkind.datasets.yt8m.workspace import Workspace, read_selection
 
-from .made_records import labels_of, made_id, made_record, made_shard
+from .made_records import labels_of, made_id, made_record, made_shard, write_frame_records, write_video_records
 
 NUM = len(subcategories())
 
 
 def write_videos(path: Path, labels: list[tuple[int, ...]], start: int = 0) -> Path:
     """A video-level shard: one video for each tuple of labels."""
-    zeros = np.zeros(1024, np.float32), np.zeros(128, np.float32)
-    write_video_records(path, [VideoRecord(made_id(start + i), each, *zeros) for i, each in enumerate(labels)])
+    write_video_records(path, [LabelledId(made_id(start + i), each) for i, each in enumerate(labels)])
     return path
 
 

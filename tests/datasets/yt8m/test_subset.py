@@ -3,13 +3,13 @@ from pathlib import Path
 import pytest
 
 from reelkind.datasets.yt8m.errors import WorkspaceError
-from reelkind.datasets.yt8m.records import read_frame_records, write_frame_records
+from reelkind.datasets.yt8m.records import read_frame_records
 from reelkind.datasets.yt8m.selection import select
 from reelkind.datasets.yt8m.subset import extract
 from reelkind.datasets.yt8m.tfrecord import read_records
 from reelkind.datasets.yt8m.workspace import Workspace
 
-from .made_records import made_shard
+from .made_records import made_shard, write_frame_records
 
 
 def test_the_chosen_records_are_copied_as_they_are_and_once(tmp_path: Path) -> None:

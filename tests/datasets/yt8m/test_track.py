@@ -12,7 +12,7 @@ from reelkind.core.bundle import BundleError, HeadInfo, load
 from reelkind.core.errors import ConfigError, DataError, LeakError
 from reelkind.core.taxonomy.classes import CLASSES, subcategories
 from reelkind.datasets.yt8m.errors import RecordError
-from reelkind.datasets.yt8m.records import dequantise, write_frame_records
+from reelkind.datasets.yt8m.records import dequantise
 from reelkind.models.head import TemporalHead
 from reelkind.training.features_only.feature_sets import read_feature_sets
 from reelkind.training.features_only.track import run
@@ -23,7 +23,7 @@ from reelkind.training.features_only.track_config import (
     load_features_config,
 )
 
-from .made_records import made_record, made_shard
+from .made_records import made_record, made_shard, write_frame_records
 
 NUM = len(subcategories())
 CONFIG = Path(__file__).parents[3] / "training" / "configs" / "yt8m_features.toml"
