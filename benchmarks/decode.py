@@ -21,7 +21,7 @@ from reelkind.benchmarks.numbered_video import FPS, Made, expected_numbers, make
 from reelkind.benchmarks.reports import Row, conditions, number, spread, table
 from reelkind.core.errors import ReelkindError
 from reelkind.core.files.user_cache import user_cache
-from reelkind.core.timing.clips import FRAME_SIZE_PX
+from reelkind.core.timing.clips import AUTO, FRAME_SIZE_PX, KEYFRAMES
 from reelkind.video import clip as video
 
 Progress = Callable[[str], None]
@@ -55,6 +55,16 @@ class ReadersError(ReelkindError):
 def reelkind(path: Path, num_frames: int) -> np.ndarray:
     """Ours: by presentation time, with seeks where they pay."""
     return video.read_clip(path, num_frames=num_frames, size_px=FRAME_SIZE_PX).frames
+
+
+def reelkind_keyframes(path: Path, num_frames: int) -> np.ndarray:
+    """Key frames stand in where they come up between two instants."""
+    return video.read_clip(path, num_frames=num_frames, size_px=FRAME_SIZE_PX, seek=KEYFRAMES).frames
+
+
+def reelkind_auto(path: Path, num_frames: int) -> np.ndarray:
+    """The same once some seconds have been spent."""
+    return video.read_clip(path, num_frames=num_frames, size_px=FRAME_SIZE_PX, seek=AUTO).frames
 
 
 def opencv_through(path: Path, num_frames: int) -> np.ndarray:
@@ -150,6 +160,8 @@ def torchcodec_approximate(path: Path, num_frames: int) -> np.ndarray:
 
 READERS: dict[str, Read] = {
     OURS: reelkind,
+    "reelkind --seek auto": reelkind_auto,
+    "reelkind --seek keyframes": reelkind_keyframes,
     "opencv, read through": opencv_through,
     "opencv, seek": opencv_seek,
     "pyav": pyav,

@@ -52,6 +52,7 @@ def add_parser(subparsers: Any) -> None:
     connecting.add_arguments(parser)
     connecting.add_abstaining(parser)
     connecting.add_decoding(parser)
+    connecting.add_seeking(parser)
     parser.add_argument(
         "--frames",
         type=positive,

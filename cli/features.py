@@ -61,6 +61,7 @@ def _add_extract(commands: Any) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace features files made from something else")
     connecting.add_arguments(parser)
     connecting.add_decoding(parser)
+    connecting.add_seeking(parser)
     printing.add_progress(parser)
     parser.set_defaults(run=run_extract)
 

@@ -15,7 +15,9 @@ from reelkind.core import specs, tensors
 from reelkind.core.errors import VideoError
 from reelkind.core.features import CLIP, STREAM, Features, Recipe, Source, tensor_name
 from reelkind.core.files import features_files as files
+from reelkind.core.timing.clips import EXACT
 
+from .answers import wire
 from .answers.handshake import ServerInfo
 from .answers.prediction import ModelInfo, Prediction
 from .in_memory import Data, as_file
@@ -32,11 +34,11 @@ NAME = "<features>"
 
 async def server_recipe(session: Session, choice: Choice, rate: float | None) -> Recipe:
     """How a server makes features: of clips, or of streams if there is a rate."""
-    return recipe_of(await session.info(specs.features_name(*choice)), rate)
+    return recipe_of(await session.info(specs.features_name(*choice)), rate, session.decoder.seek)
 
 
-def recipe_of(info: ServerInfo, rate: float | None = None) -> Recipe:
-    """How a ``features_*`` model makes features: of clips, or of streams if there is a rate."""
+def recipe_of(info: ServerInfo, rate: float | None = None, seek: str = EXACT) -> Recipe:
+    """How a ``features_*`` model makes features: of clips, or of streams if there is a rate (they know no ``seek``)."""
     return Recipe(
         kind=CLIP if rate is None else STREAM,
         members=info.model.members,
@@ -45,6 +47,7 @@ def recipe_of(info: ServerInfo, rate: float | None = None) -> Recipe:
         num_frames=info.num_frames,
         frame_size_px=info.frame_size_px,
         rate=float(rate or 0),
+        seek=seek if rate is None else EXACT,
     )
 
 
@@ -84,7 +87,8 @@ async def extract_clip(session: Session, cache: FeatureCache | None, path: StrPa
     with unchanged(path):
         source = await session.transport.offload(source_of if cache is None else cache.source_of, path)
         if cache is not None:
-            recipe = recipe_of(await session.info(specs.features_name(*choice), fresh=True))
+            info = await session.info(specs.features_name(*choice), fresh=True)
+            recipe = recipe_of(info, seek=session.decoder.seek)
             found = await session.transport.offload(cache.get, source, recipe)
             if found is not None:
                 return replace(found, source=source)  # the same contents may have had another name
@@ -132,7 +136,7 @@ async def _classify_cached(session: Session, cache: FeatureCache, path: StrPath,
     source = await session.transport.offload(cache.source_of, path)
     info = await session.info(specs.features_name(*choice))
     views, called = info.model.views, os.fspath(path)
-    found = await session.transport.offload(cache.get, source, recipe_of(info))
+    found = await session.transport.offload(cache.get, source, recipe_of(info, seek=session.decoder.seek))
     if found is not None:
         read_ms = (time.perf_counter() - started) * 1000
         return replace(await _classify(session, found, views, choice, called, read_ms), from_cache=True)
@@ -177,7 +181,9 @@ async def _extract(session: Session, path: StrPath, source: Source, choice: Choi
     check_unchanged(info.model, (await session.info(model, fresh=True)).model)
     check_finite(found, session.url)
     arrays = {member: found[tensor_name(member)][0] for member in info.model.members}
-    return Features(recipe_of(info), source, arrays, decoded.clip.times_ms), decoded.decode_ms
+    recipe, clip = recipe_of(info, seek=session.decoder.seek), decoded.clip
+    features = Features(recipe, source, arrays, clip.times_ms, num_stand_ins=clip.num_stand_ins)
+    return features, decoded.decode_ms
 
 
 async def _classify(
@@ -198,4 +204,5 @@ async def _classify(
     )
     if answer.model.weights != features.recipe.weights:
         raise ContractMismatch(f"{called}: made with other weights than those behind {model!r}: try again")
+    answer = wire.with_stand_ins(answer, features.num_stand_ins)
     return replace(answer, model=replace(answer.model, views=views))

@@ -169,7 +169,7 @@ class Session(Connection):
         clip = decoded.clip
         inputs = {tensors.FRAMES.name: clip.frames[None]}
         (found,) = await self.predict(model, inputs, path=path, times_ms=clip.times_ms, decode_ms=decoded.decode_ms)
-        return found
+        return wire.with_stand_ins(found, clip.num_stand_ins)
 
 
 def _check_num_frames(num_frames: int | None) -> int | None:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import ReelkindError
+from .timing.clips import EXACT
 
 RULE_VERSION = "1"  # of choosing, decoding and scaling frames; another one gives other pixels
 CLIP, STREAM = "clip", "stream"
@@ -46,6 +47,7 @@ class Recipe:
         num_frames: T of the members.
         frame_size_px: S, the square that frames were decoded to.
         rate: frames a second of a stream, 0.0 of a clip.
+        seek: how a clip's frames were found, one of ``core.timing.clips.SEEKS``.
     """
 
     kind: str
@@ -55,11 +57,14 @@ class Recipe:
     num_frames: int
     frame_size_px: int
     rate: float = 0.0
+    seek: str = EXACT
 
     def describe(self) -> dict[str, str]:
         """As text, for metadata and keys."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         found = {name: ",".join(value) if isinstance(value, tuple) else str(value) for name, value in values.items()}
+        if self.seek == EXACT:
+            del found["seek"]  # as in files of releases that knew nothing else
         return {**found, "rule_version": RULE_VERSION}
 
 
@@ -100,6 +105,7 @@ class Features:
         arrays: member -> float32 [V, T, D].
         times_ms: int64 [T], presentation time of each frame from the start of the video, ascending.
         duration_ms: of a stream, where its pictures end; 0 of a clip.
+        num_stand_ins: of a clip, key frames among them that stand in for a later frame.
     """
 
     recipe: Recipe
@@ -107,6 +113,7 @@ class Features:
     arrays: Mapping[str, npt.NDArray[np.float32]]
     times_ms: npt.NDArray[np.int64]
     duration_ms: int = 0
+    num_stand_ins: int = 0
 
     def first_views(self, num_views: int) -> dict[str, npt.NDArray[np.float32]]:
         """Tensor name -> float32 [1, num_views, T, D], as a server takes them."""

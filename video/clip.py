@@ -2,7 +2,7 @@
 
 Frames are chosen by presentation time, never by counting, so variable frame rate is right. Between
 two chosen instants the reader seeks when a keyframe lies between them, and decodes through otherwise,
-leaving out frames that no other and no instant needs.
+leaving out frames that no other and no instant needs. Key frames may stand in where that costs too much.
 Scaling happens inside the decoder's colour conversion (one pass from the codec's pixel format to
 RGB [S, S], area filter): a 4K frame never exists as an RGB array.
 """
@@ -20,7 +20,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from reelkind.core.errors import VideoError as VideoError
-from reelkind.core.timing.clips import FRAME_SIZE_PX, NUM_FRAMES, Instants, segment_middles
+from reelkind.core.timing.clips import EXACT, FRAME_SIZE_PX, NUM_FRAMES, SEEKS, Instants, segment_middles
 
 from .container import extent, frame_step, header_duration, open_file, picture_stream, time_base
 from .seeking import Picture, pictures_at
@@ -40,11 +40,13 @@ class Clip:
         frames: uint8 RGB [T, S, S, 3], upright (rotation applied), 0 .. 255.
         times_ms: int64 [T], presentation time of each frame from the start of the video, ascending.
         duration_s: of the video by its header; 0.0 if that does not say.
+        num_stand_ins: key frames among them that stand in for a later frame; see ``read_clip``.
     """
 
     frames: np.ndarray
     times_ms: np.ndarray
     duration_s: float
+    num_stand_ins: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,9 @@ def read_clip(
     num_frames: int = NUM_FRAMES,
     size_px: int = FRAME_SIZE_PX,
     num_threads: int = 0,
+    seek: str = EXACT,
 ) -> Clip:
-    """Decode exactly the frames a clip needs.
+    """Decode exactly the frames a clip needs, or key frames near them.
 
     The frame of an instant is the one on screen then: the last with a timestamp at or before it.
     A video with fewer frames than ``num_frames``, and a still picture, repeat frames.
@@ -83,6 +86,8 @@ def read_clip(
         num_frames: T.
         size_px: S; the whole frame is scaled to S x S, aspect not kept (edges are evidence).
         num_threads: decoder threads, 0 lets FFmpeg choose.
+        seek: one of ``SEEKS``. With ``keyframes``, the last key frame before an instant stands in for the frame on
+            screen, unless it was shown for an earlier instant; with ``auto``, once ``AUTO_PIXELS`` have been decoded.
 
     Raises:
         VideoError: if the file is missing, empty, no video, damaged, or ends well before its header says.
@@ -94,14 +99,17 @@ def read_clip(
         header_ticks = header_duration(container, stream) or 0
         frames = np.empty((num_frames, size_px, size_px, 3), np.uint8)
         times_ms = np.empty(num_frames, np.int64)
+        num_stand_ins = 0
         chosen: VideoFrame | None = None
         tick = time_base(stream)
-        for i, picture in enumerate(pictures_at(path, container, stream, targets, start, duration)):
+        pictures = pictures_at(path, container, stream, targets, start, duration, SEEKS[seek])
+        for i, picture in enumerate(pictures):
             # A repeated picture is converted once.
             frames[i] = frames[i - 1] if picture.frame is chosen else _to_square_rgb(picture.frame, size_px)
             times_ms[i] = _to_ms(picture.pts - start, tick)
+            num_stand_ins += picture.stands_in
             chosen = picture.frame
-        return Clip(frames, times_ms, float(header_ticks * tick))
+        return Clip(frames, times_ms, float(header_ticks * tick), num_stand_ins)
 
 
 def read_stream(

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from reelkind.core.errors import InvalidOption
 from reelkind.core.limits import MEMORY_BYTES, Limits
+from reelkind.core.timing.clips import EXACT, SEEKS
 from reelkind.video import worker_main
 from reelkind.video.clip import Chunk, Clip, VideoError, read_clip, read_stream
 
@@ -42,9 +43,11 @@ class Decoder(Protocol):
 
     Attributes:
         num_workers: how many clips it decodes at the same time; streams come on top.
+        seek: how it finds a clip's frames, one of ``core.timing.clips.SEEKS``.
     """
 
     num_workers: int
+    seek: str
 
     def decode(self, path: str | os.PathLike[str], *, num_frames: int, size_px: int) -> Decoded:
         """Decode ``num_frames`` frames of one file, scaled to ``size_px`` squared.
@@ -74,17 +77,24 @@ class InlineDecoder:
 
     Args:
         num_threads: decoder threads a file, 0 lets FFmpeg choose.
+        seek: how a clip's frames are found, see ``read_clip``.
+
+    Raises:
+        InvalidOption: if there is no such ``seek``.
     """
 
-    def __init__(self, num_threads: int = 0) -> None:
+    def __init__(self, num_threads: int = 0, *, seek: str = EXACT) -> None:
         self.num_workers = usable_cpus()
+        self.seek = _check_seek(seek)
         self._num_threads = num_threads
 
     def decode(self, path: str | os.PathLike[str], *, num_frames: int, size_px: int) -> Decoded:
         started = time.perf_counter()
         path = os.fspath(path)
         try:
-            clip = read_clip(path, num_frames=num_frames, size_px=size_px, num_threads=self._num_threads)
+            clip = read_clip(
+                path, num_frames=num_frames, size_px=size_px, num_threads=self._num_threads, seek=self.seek
+            )
         except VideoError:
             raise
         except Exception as error:
@@ -116,9 +126,11 @@ class ProcessDecoder:
         timeout_s: a file that takes longer is given up and its worker replaced.
         num_threads: decoder threads a file; the files themselves keep the CPUs busy.
         memory_bytes: address space of a process, which a file that wants more is refused for; at least 1 GiB.
+        seek: how a clip's frames are found, see ``read_clip``.
 
     Raises:
-        InvalidOption: if ``num_workers`` is below 1, or ``memory_bytes`` too few to decode anything.
+        InvalidOption: if ``num_workers`` is below 1, ``memory_bytes`` too few to decode anything, or there is no such
+            ``seek``.
     """
 
     def __init__(
@@ -128,6 +140,7 @@ class ProcessDecoder:
         timeout_s: float = DECODE_TIMEOUT_S,
         num_threads: int = 1,
         memory_bytes: int = MEMORY_BYTES,
+        seek: str = EXACT,
     ) -> None:
         self.num_workers = usable_cpus() if num_workers is None else num_workers
         if self.num_workers < 1:
@@ -135,6 +148,7 @@ class ProcessDecoder:
         if memory_bytes < _MIN_MEMORY_BYTES:
             raise InvalidOption(f"memory_bytes must be at least {_MIN_MEMORY_BYTES}, got {memory_bytes}")
         self._limits = Limits(memory_bytes, timeout_s * (num_threads or usable_cpus()) + _SPARE_CPU_S)
+        self.seek = _check_seek(seek)
         self._timeout_s = timeout_s
         self._num_threads = num_threads
         self._closed = False
@@ -144,7 +158,7 @@ class ProcessDecoder:
         self._num_clips = 0  # being decoded
 
     def decode(self, path: str | os.PathLike[str], *, num_frames: int, size_px: int) -> Decoded:
-        wanted = {"num_frames": num_frames, "size_px": size_px, "num_threads": self._num_threads}
+        wanted = {"num_frames": num_frames, "size_px": size_px, "num_threads": self._num_threads, "seek": self.seek}
         job = _job(read_clip, path, wanted)
         with self._place(), self._worker(path) as worker:
             answer, decode_ms = worker.ask(job, self._timeout_s)
@@ -239,6 +253,12 @@ class ProcessDecoder:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _check_seek(seek: str) -> str:
+    if seek not in SEEKS:
+        raise InvalidOption(f"seek must be one of {', '.join(SEEKS)}, got {seek!r}")
+    return seek
 
 
 def _job(read: Callable[..., Any], path: str | os.PathLike[str], wanted: dict[str, Any]) -> worker_main.Job:

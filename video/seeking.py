@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from bisect import bisect_left, bisect_right
 from collections import deque
@@ -36,13 +37,15 @@ class Picture:
         pts: its presentation time in ticks, which is always known.
         frame: the pixels.
         is_last: whether the pictures end with it, in answers of ``pictures_at``.
-        until: where the next one takes its place, in answers of ``pictures_at``; None of the last.
+        until: where the next one takes its place, in answers of ``pictures_at``; None of the last and of stand-ins.
+        stands_in: whether it is a key frame before the one on screen, in answers of ``pictures_at``.
     """
 
     pts: int
     frame: VideoFrame
     is_last: bool = False
     until: int | None = None
+    stands_in: bool = False
 
 
 def pictures_at(
@@ -52,33 +55,52 @@ def pictures_at(
     targets: Sequence[int],
     start: int,
     duration: int,
+    exact_pixels: float = math.inf,
 ) -> Iterator[Picture]:
     """The picture on screen at each of the ascending ``targets``: the last with a timestamp at or before it.
+
+    Once ``exact_pixels`` have been decoded, a key frame that comes up between two targets is taken for the later one:
+    what follows it up to the target is not decoded. Where none comes up, the picture on screen is looked for all the
+    same, so that no key frame is shown twice.
 
     Raises:
         VideoError: if nothing can be decoded, or the pictures end well before ``start + duration``.
     """
     seeker = _Seeker(path, container, stream, start)
+    num_pixels = 0
     decoded = _decode(path, container, stream, targets)
+
+    def following() -> Picture | None:
+        nonlocal num_pixels
+        picture = next(decoded, None)
+        num_pixels += picture.frame.width * picture.frame.height if picture else 0
+        return picture
+
     current: Picture | None = None
-    upcoming = next(decoded, None)
+    upcoming = following()
+    unseen = True  # whether ``upcoming`` is a key frame that has not been shown
     for target in targets:
         lost = False
         while upcoming is not None and seeker.worthwhile(upcoming.pts, target):
             seeker.seek(target)
             decoded = _decode(path, container, stream, targets, from_keyframe=True)
-            landed = next(decoded, None)
-            lost = landed is None or landed.pts > target
-            seeker.learn(landed, upcoming.pts, target)
+            position, keyframe = upcoming.pts, following()
+            lost = keyframe is None or keyframe.pts > target
+            seeker.learn(keyframe, position, target)
             if not lost:
-                current, upcoming = None, landed
+                current, upcoming, unseen = None, keyframe, True
                 break
         if lost:  # the index lied, or there is none: read through from the start
             seeker.rewind()
             decoded = _decode(path, container, stream, targets)
-            current, upcoming = None, next(decoded, None)
+            current, upcoming, unseen = None, following(), False
+        if unseen and upcoming is not None and num_pixels > exact_pixels:
+            unseen = False
+            yield replace(upcoming, stands_in=upcoming.pts < target)
+            continue
+        unseen = False
         while upcoming is not None and (current is None or upcoming.pts <= target):
-            current, upcoming = upcoming, next(decoded, None)
+            current, upcoming = upcoming, following()
         if current is None:
             raise VideoError(path, "no frame could be decoded: the file is damaged or cut off")
         if upcoming is None:

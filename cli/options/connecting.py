@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from reelkind.core.timing.clips import EXACT, SEEKS
+
 from .arguments import header, positive, seconds, share
 
 if TYPE_CHECKING:
@@ -70,12 +72,25 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=positive, metavar="N", help="decoding processes (default: one a CPU)")
 
 
+def add_seeking(parser: argparse.ArgumentParser) -> None:
+    """Options of commands that look at a few frames of a video."""
+    parser.add_argument(
+        "--seek",
+        choices=SEEKS,
+        default=EXACT,
+        help="which frames are decoded: those on screen at the instants of a clip; key frames before them, many times "
+        "faster in long or large videos; or auto, which takes key frames once exact ones have cost some seconds, and "
+        "says so (default: %(default)s)",
+    )
+
+
 def decoder(args: argparse.Namespace, stack: ExitStack) -> Decoder:
     """Processes that decode, by the options of ``add_decoding``; closed with ``stack``."""
     from reelkind.client import ProcessDecoder
     from reelkind.video.decoding import DECODE_TIMEOUT_S
 
-    return stack.enter_context(ProcessDecoder(args.jobs, timeout_s=args.decode_timeout or DECODE_TIMEOUT_S))
+    timeout_s = args.decode_timeout or DECODE_TIMEOUT_S
+    return stack.enter_context(ProcessDecoder(args.jobs, timeout_s=timeout_s, seek=getattr(args, "seek", EXACT)))
 
 
 def group(args: argparse.Namespace) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -203,6 +203,17 @@ def predictions(answer: Answer, info: ServerInfo, threshold: Threshold | None, a
             )
         )
     return found
+
+
+def with_stand_ins(answer: Prediction, num_stand_ins: int) -> Prediction:
+    """An answer that warns of so many key frames in the place of others; the same if there are none."""
+    if not num_stand_ins:
+        return answer
+    sentence = (
+        f"{num_stand_ins} of {len(answer.attention)} frames are key frames before their instants, where exact ones "
+        "take long to decode (seek='exact', --seek exact)"
+    )
+    return replace(answer, warnings=(*answer.warnings, sentence))
 
 
 def _warnings(frame_scores: npt.NDArray[np.float32], classes: Sequence[str]) -> tuple[str, ...]:

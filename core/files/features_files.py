@@ -20,6 +20,7 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from ..features import RULE_VERSION, STREAM, Features, FeaturesError, Recipe, Source, tensor_name
+from ..timing.clips import EXACT
 from .whole_files import write_whole
 
 FORMAT_VERSION = "1"
@@ -69,6 +70,7 @@ def to_bytes(features: Features) -> bytes:
         "source_sha256": features.source.sha256,
         "source_num_bytes": str(features.source.num_bytes),
         "duration_ms": str(features.duration_ms),
+        **({"num_stand_ins": str(features.num_stand_ins)} if features.num_stand_ins else {}),
     }
     return safetensors.numpy.save(tensors, {**metadata, "digest": _digest(metadata, tensors)})
 
@@ -120,10 +122,12 @@ def _read(metadata: Mapping[str, str], tensors: Mapping[str, np.ndarray]) -> Fea
         num_frames=int(metadata["num_frames"]),
         frame_size_px=int(metadata["frame_size_px"]),
         rate=float(metadata["rate"]),
+        seek=metadata.get("seek", EXACT),
     )
     source = Source(metadata["source_name"], metadata["source_sha256"], int(metadata["source_num_bytes"]))
     arrays = {member: tensors[tensor_name(member)] for member in recipe.members}
-    return Features(recipe, source, arrays, tensors[_TIMES], int(metadata["duration_ms"]))
+    num_stand_ins = int(metadata.get("num_stand_ins", 0))
+    return Features(recipe, source, arrays, tensors[_TIMES], int(metadata["duration_ms"]), num_stand_ins)
 
 
 def _unpack(data: bytes) -> tuple[dict[str, str], dict[str, np.ndarray]]:

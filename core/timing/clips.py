@@ -9,11 +9,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from fractions import Fraction
-from math import ceil, floor
+from math import ceil, floor, inf
 from typing import overload
 
 NUM_FRAMES = 16  # frames of a clip unless a bundle says otherwise
 FRAME_SIZE_PX = 224  # side of the square that most backbones were pretrained on (ImageNet)
+
+EXACT, AUTO, KEYFRAMES = "exact", "auto", "keyframes"
+SEEKS = {EXACT: inf, AUTO: 2e9, KEYFRAMES: 0.0}
+"""How frames are found: pixels of a clip that are decoded before key frames stand in for what is on screen. Of ``auto``
+that is 240 frames of 4K or 960 of 1080p, some seconds on one core; a count, not a time, so that a file always gives the
+same frames."""
 
 
 def segment_middles(start: int, duration: int, num_frames: int) -> list[int]:

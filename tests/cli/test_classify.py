@@ -41,7 +41,7 @@ def clip_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def inline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Decode in this process: starting others takes a second a test."""
-    monkeypatch.setattr(connecting, "decoder", lambda args, stack: InlineDecoder())
+    monkeypatch.setattr(connecting, "decoder", lambda args, stack: InlineDecoder(seek=args.seek))
 
 
 def run(*arguments: object) -> int:
@@ -100,6 +100,18 @@ def test_frames_that_disagree_are_warned_of_below_the_video(
     assert warning.index("frames") == header.index("LABEL")
     assert mixed.split()[1] in ("animation", "gaming")
     assert plain.split()[1] == last.split()[1] == "animation"
+
+
+def test_key_frames_that_stand_in_are_warned_of(
+    standin: StandinServer, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path = write_video(tmp_path / "long.mp4", 100, gop=10)
+    assert run("--url", standin.url, "--jsonl", "--seek", "keyframes", path) == 0
+    (warning,) = json.loads(capsys.readouterr().out)["warnings"]
+    assert warning.startswith("4 of 4 frames are key frames before their instants")
+    for seek in ("auto", "exact"):
+        assert run("--url", standin.url, "--jsonl", "--seek", seek, path) == 0
+        assert json.loads(capsys.readouterr().out)["warnings"] == []
 
 
 def test_json_and_csv_have_warnings(

@@ -129,6 +129,7 @@ def test_decoding_does_not_block_the_loop(standin: StandinServer, clip_path: Pat
 
     class Slow:
         num_workers = 1
+        seek = "exact"
 
         def decode(self, path, *, num_frames, size_px):
             begun.set()

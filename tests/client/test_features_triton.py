@@ -13,7 +13,16 @@ import numpy as np
 import pytest
 from videos import write_video
 
-from reelkind.client import AsyncClient, Client, Failure, FeatureCache, FeaturesError, Prediction, VideoError
+from reelkind.client import (
+    AsyncClient,
+    Client,
+    Failure,
+    FeatureCache,
+    FeaturesError,
+    InlineDecoder,
+    Prediction,
+    VideoError,
+)
 from reelkind.core.files import features_files as files
 from reelkind.core.specs import TTA
 
@@ -72,6 +81,24 @@ def test_an_answer_from_the_cache_equals_one_from_the_video_to_the_bit(
 def test_off_and_fast_share_features(cached: Client, cache: FeatureCache, clip_path: Path) -> None:
     assert [cached.classify(clip_path, tta=tta).from_cache for tta in TTA] == [False, True, False]
     assert cache.info().num_entries == 2
+
+
+def test_features_of_key_frames_and_of_exact_frames_are_kept_apart(
+    triton_server: TritonServer, cached: Client, cache: FeatureCache, tmp_path: Path
+) -> None:
+    path = write_video(tmp_path / "long.mp4", 200, gop=10)
+    exact = cached.classify(path)
+    decoder = InlineDecoder(seek="keyframes")
+    with Client(triton_server.url, timeout_s=120, cache=cache, decoder=decoder) as client:
+        computed, kept = client.classify(path), client.classify(path)
+    assert [exact.from_cache, computed.from_cache, kept.from_cache] == [False, False, True]
+    assert_same_answer(kept, computed)
+    assert exact.times_ms is not None
+    assert computed.times_ms is not None
+    assert (computed.times_ms < exact.times_ms).any()
+    (warning,) = [each for each in kept.warnings if "key frames" in each]
+    assert warning in computed.warnings
+    assert not any("key frames" in each for each in exact.warnings)
 
 
 def test_a_copy_is_known_and_a_change_is_not(cached: Client, clip_path: Path, tmp_path: Path) -> None:

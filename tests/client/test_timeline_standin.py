@@ -225,6 +225,7 @@ class CountingDecoder:
     """Says how far it was read; its chunks are black."""
 
     num_workers = 1
+    seek = "exact"
 
     def __init__(self, num_chunks: int) -> None:
         self.num_chunks, self.num_read = num_chunks, 0

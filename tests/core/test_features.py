@@ -25,7 +25,14 @@ def made(recipe: Recipe = RECIPE, name: str = "a.mp4") -> Features:
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "ü, =\n.mp4"])
-@pytest.mark.parametrize("recipe", [RECIPE, replace(RECIPE, kind=STREAM, rate=29.97, members=("x",), weights=("3",))])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        RECIPE,
+        replace(RECIPE, kind=STREAM, rate=29.97, members=("x",), weights=("3",)),
+        replace(RECIPE, seek="keyframes"),
+    ],
+)
 def test_what_is_written_comes_back(tmp_path: Path, recipe: Recipe, name: str) -> None:
     features = made(recipe, name)
     path = tmp_path / f"a{files.SUFFIX}"
@@ -39,6 +46,17 @@ def test_what_is_written_comes_back(tmp_path: Path, recipe: Recipe, name: str) -
         assert np.array_equal(found.arrays[member], array)
     assert files.is_features_file(path)
     assert [file.name for file in tmp_path.iterdir()] == [path.name], "no parts are left"
+
+
+def test_key_frames_that_stood_in_are_remembered() -> None:
+    plain = made()
+    assert files.from_bytes(files.to_bytes(plain)).num_stand_ins == 0
+    assert files.from_bytes(files.to_bytes(replace(plain, num_stand_ins=3))).num_stand_ins == 3
+
+
+def test_how_frames_were_found_is_told_only_where_it_is_not_the_usual_way() -> None:
+    assert "seek" not in RECIPE.describe()  # so that entries of earlier releases are still found
+    assert replace(RECIPE, seek="auto").describe()["seek"] == "auto"
 
 
 def test_others_can_read_the_file(tmp_path: Path) -> None:

@@ -123,6 +123,59 @@ def test_seeking_and_reading_through_give_the_same_frames(
     assert num_sought <= 0.7 * min(len(decoded), 400)
 
 
+def keyframes_expected(path: Path, num_frames: int, gop: int) -> tuple[list[int], int]:
+    """Oracle of videos whose key frames come every ``gop`` frames: which frames are shown, how many stand in."""
+    timestamps, shown, _ = decode_everything(path)
+    with open_file(path) as container:
+        start, duration = extent(path, container, container.streams.video[0])
+    found: list[int] = []
+    num_stand_ins, last = 0, -1
+    for instant in segment_middles(start, duration, num_frames):
+        on = shown[on_screen(timestamps, instant)]
+        keyframe = on - on % gop
+        stands_in = keyframe > last
+        last = keyframe
+        found.append(keyframe if stands_in else on)
+        num_stand_ins += stands_in and timestamps[shown.index(keyframe)] < instant
+    return found, num_stand_ins
+
+
+@pytest.mark.parametrize("gop", [8, 40, 100, 400])
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_key_frames_stand_in_once_each(tmp_path: Path, decoded: list[int], name: str, gop: int) -> None:
+    path = write_video(tmp_path / name, 400, gop=gop, b_frames=0)
+    clip = video.read_clip(path, seek="keyframes")
+    wanted, num_stand_ins = keyframes_expected(path, 16, gop)
+    assert read_indices(clip.frames) == wanted
+    assert clip.num_stand_ins == num_stand_ins > 0
+    assert (np.diff(clip.times_ms) > 0).all()
+    if gop <= 25:  # each instant has a key frame of its own
+        assert len(decoded) == 1 + 16
+
+
+@pytest.mark.parametrize(("name", "options"), SEEKING.values(), ids=SEEKING.keys())
+def test_what_stands_in_is_never_later_than_its_instant(tmp_path: Path, name: str, options: dict) -> None:
+    path = write_video(tmp_path / name, 400, **{"gop": 8, **options})
+    exact, clip = video.read_clip(path), video.read_clip(path, seek="keyframes")
+    assert (clip.times_ms <= exact.times_ms).all()
+    assert (np.diff(clip.times_ms) > 0).all()
+    assert 0 < clip.num_stand_ins <= 16
+
+
+def test_auto_is_exact_until_so_many_pixels_were_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video(tmp_path / "a.mp4", 400, gop=20)
+    exact, keyframes = (video.read_clip(path, seek=seek) for seek in ("exact", "keyframes"))
+    auto = video.read_clip(path, seek="auto")
+    assert np.array_equal(auto.frames, exact.frames)
+    assert auto.num_stand_ins == 0
+    width, height = 160, 96
+    monkeypatch.setitem(video.SEEKS, "auto", 100.0 * width * height)
+    both = video.read_clip(path, seek="auto")
+    assert 0 < both.num_stand_ins < keyframes.num_stand_ins
+    assert np.array_equal(both.times_ms[:4], exact.times_ms[:4])
+    assert np.array_equal(both.times_ms[-4:], keyframes.times_ms[-4:])
+
+
 @pytest.mark.parametrize("gop", [3, 400])
 def test_a_recording_that_was_never_finished_is_read(tmp_path: Path, decoded: list[int], gop: int) -> None:
     with Unseekable(tmp_path / "a.mkv") as file:  # neither duration nor index, as from a browser's recorder

@@ -31,6 +31,7 @@ class WatchedDecoder:
     def __init__(self, inner: Decoder, max_duration_s: float) -> None:
         self._inner, self._max_duration_s = inner, max_duration_s
         self.num_workers = inner.num_workers
+        self.seek = inner.seek
         self.stage: Stage = _nobody
         self.pictures: Path | None = None
 
