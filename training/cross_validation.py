@@ -81,8 +81,8 @@ def cross_validate(trainer: Trainer, tail: Tail, log: MetricsLog) -> CrossValida
     labels, groups = training.labels[clips], origin_groups(training.samples)
     logits, fold_of = logits[clips], fold_of[clips]
     scaled = np.zeros_like(logits)
-    for fold in range(num_folds):
-        inside = fold_of == fold
+    for number in range(num_folds):
+        inside = fold_of == number
         scaled[inside] = softmax(logits[inside], fit_temperature(logits[~inside], labels[~inside]))
     temperature = round(fit_temperature(logits, labels), 3)
     metrics = {
