@@ -20,17 +20,15 @@ README = ROOT / "README.md"
 RAW_CONTRACT, AUGMENTATION = ROOT / "docs" / "raw_contract.md", ROOT / "docs" / "tta.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
 BENCHMARKS = ROOT / "docs" / "benchmarks.md"
+TAXONOMY = ROOT / "docs" / "taxonomy.md"
 FEATURES, TIMELINES = ROOT / "docs" / "features.md", ROOT / "docs" / "timelines.md"
 
 SECTIONS: dict[Path, dict[str, Callable[[], str]]] = {
     README: {
         "results": measured.results,
-        "classes": code.classes,
         "contract": code.contract,
-        "performance": measured.performance,
-        "serving": measured.serving,
-        "augmentation": measured.augmentation,
     },
+    TAXONOMY: {"classes": code.classes, "subcategories": measured.subcategories},
     RAW_CONTRACT: {"tensors": code.all_tensors, "models": code.models, "limits": code.limits},
     OPERATIONS: {"bursts": measured.bursts},
     AUGMENTATION: {"augmentation": measured.augmentation},
@@ -43,6 +41,8 @@ SECTIONS: dict[Path, dict[str, Callable[[], str]]] = {
         "peers": measured.bench_peers,
         "decode": measured.bench_decode,
         "scale": measured.bench_scale,
+        "performance": measured.performance,
+        "serving": measured.serving,
     },
 }
 

@@ -242,7 +242,7 @@ def results() -> str:
             f"{size / 1e6:.1f} MB of weights ({member.backbone.storage})"
         )
     found = table(("", "measured on", "clips", "works", "accuracy (95 %)", "macro-F1 (95 %)"), rows)
-    return f"{found}\n\n{'; '.join(sizes)}.\n\n{subcategories()}"
+    return f"{found}\n\n{'; '.join(sizes)}."
 
 
 def _held_out(member: bundle.Bundle) -> str:
@@ -270,7 +270,7 @@ def subcategories() -> str:
                     f"{part['top1']:.2f} ({low:.2f} .. {high:.2f})",
                 )
             )
-    return table(("subcategories", "class", "right", "works", "top-1 (95 %), works and repositories held out"), rows)
+    return table(("", "class", "right", "works", "top-1 (95 %), works and repositories held out"), rows)
 
 
 def _with_intervals(found: Mapping[str, Any]) -> list[str]:
