@@ -118,13 +118,14 @@ def _contradiction(args: argparse.Namespace) -> str | None:
 
 
 def _write(report: Mapping[str, Any], bundles: Sequence[Bundle], args: argparse.Namespace) -> list[str]:
+    from reelkind.core.files.whole_files import write_whole
     from reelkind.evaluation.plots import draw
     from reelkind.evaluation.report import PAGE_NAME, REPORT_NAME, render
 
     logs = {bundle.name: bundle.path("metrics.jsonl") for bundle in bundles}
     pictures = draw(report, args.out, {name: path for name, path in logs.items() if path.is_file()})
-    (args.out / REPORT_NAME).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (args.out / PAGE_NAME).write_text(render(report, pictures), encoding="utf-8")
+    write_whole(args.out / REPORT_NAME, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    write_whole(args.out / PAGE_NAME, render(report, pictures))
     return pictures
 
 

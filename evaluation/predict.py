@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -17,6 +15,7 @@ import numpy as np
 
 from reelkind.core.bundle import weights_hash
 from reelkind.core.errors import ReelkindError
+from reelkind.core.files.whole_files import whole_file
 from reelkind.core.tensors import CONTRACT_VERSION
 
 if TYPE_CHECKING:
@@ -121,11 +120,5 @@ def _load(path: Path) -> Answer | None:
 
 def _store(path: Path, answer: Answer) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Two files with the same content may be answered at the same time, by this process or another.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial")
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, logits=answer.logits, features=answer.features)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as file:  # another process may be answering a file with the same content
+        np.savez(file, logits=answer.logits, features=answer.features)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from reelkind.core.errors import ReelkindError
 from reelkind.core.files.user_cache import NoHomeError, user_cache
+from reelkind.core.files.whole_files import write_whole
 
 from .errors import ServingError
 from .process import processes
@@ -124,14 +124,7 @@ def _write(running: RunningServer) -> Path:
     path = _path(int(running.url.rpartition(":")[2]))
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor, partial = tempfile.mkstemp(dir=path.parent)  # made for the owner's eyes only
-        try:
-            with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123
-                json.dump(asdict(running), file)
-            Path(partial).replace(path)
-        except OSError:
-            Path(partial).unlink(missing_ok=True)  # it holds the key
-            raise
+        write_whole(path, json.dumps(asdict(running)), private=True)  # it holds the key
         return path
     except OSError as error:
         raise ServingError(f"cannot write {path}: {error.strerror}; set XDG_CACHE_HOME to a folder of yours") from error

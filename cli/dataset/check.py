@@ -134,6 +134,7 @@ def _write(
     listed: Mapping[Path, Sequence[Sample]], targets: Mapping[Path, Path], findings: Sequence[Finding], read: Read
 ) -> list[Verdict]:
     """Exclusions and contact sheet of every manifest."""
+    from reelkind.core.files.whole_files import whole_file
     from reelkind.datasets.contact_sheet import draw_contact_sheet
     from reelkind.datasets.exclusions import write_exclusions
 
@@ -147,9 +148,8 @@ def _write(
         if sheet is None:
             path.unlink(missing_ok=True)  # an old one would show what is no more
             continue
-        partial = path.with_suffix(".partial.jpg")
-        sheet.save(partial, quality=_SHEET_QUALITY)
-        partial.replace(path)
+        with whole_file(path) as file:
+            sheet.save(file, "JPEG", quality=_SHEET_QUALITY)
         more = f"; {num_left_out} more did not fit" if num_left_out else ""
         print(f"reelkind: look at {path}{more}", file=sys.stderr)
     return verdicts

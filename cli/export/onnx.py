@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import shutil
 import sys
@@ -11,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from reelkind.core.files.whole_files import write_json
 
 from ..options.arguments import positive
 from ..options.bundles import PRECISIONS, add_bundles, load_bundles
@@ -134,7 +135,7 @@ def _run_onnx_half(bundles: list[Bundle], folders: list[Path | None], report: Pa
             file.graph.name: {"casts": list(map(asdict, file.casts)), "computed": file.computed, **asdict(file.report)}
             for file in files
         }
-        report.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+        write_json(report, entries)
     return 0
 
 

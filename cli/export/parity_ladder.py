@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from reelkind.core.files.whole_files import write_json
 
 if TYPE_CHECKING:
     from reelkind.core.bundle import Bundle
@@ -37,7 +38,7 @@ def run_ladder(args: argparse.Namespace, bundles: Sequence[Bundle]) -> int:
     print(table(reports, "PyTorch"))
     if args.json:
         report = as_json(reports, bundles, tta=args.tta, num_frames=list(args.frames), clips=_source(args))
-        args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_json(args.json, report)
     return 0 if all(report.passed for report in reports) else 1
 
 
@@ -69,7 +70,7 @@ def run_deployment(args: argparse.Namespace, bundles: Sequence[Bundle]) -> int:
             "ensembles": as_json(reports),
             "passed": all(report.passed for report in reports),
         }
-        args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_json(args.json, report)
     return 0 if all(report.passed for report in reports) else 1
 
 

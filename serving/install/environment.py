@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from reelkind.core.files.user_cache import user_cache
+from reelkind.core.files.whole_files import write_json
 
 from ..errors import ServingError
 
@@ -186,9 +187,7 @@ def _make(folder: Path, python: str, progress: Progress) -> ServerEnvironment:
         raise ServingError(_pip_failure(installed.stdout))
     environment = _adopt(folder, pins_hash(_choose_python()[0]))
     stored = {key: str(value) for key, value in asdict(environment).items() if key != "folder"}
-    partial = folder / (_FINISHED + ".partial")
-    partial.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
-    partial.replace(folder / _FINISHED)
+    write_json(folder / _FINISHED, stored)
     progress("the server's environment is ready")
     return environment
 
