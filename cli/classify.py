@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from .options import connecting
 from .options.arguments import UsageError, positive
 from .output import printing
+from .output.talk import EXIT_FAILED, say
 
 if TYPE_CHECKING:
     from reelkind.client import Client, FeatureCache
 
     from .output.report import Answer
 
-EXIT_FAILED = 1
 
 _DESCRIPTION = """\
 Tell what kind of picture each video is: animation, gaming, natural or flat.
@@ -105,7 +105,7 @@ def _print_all(report: Any, answers: Iterable[Answer], inputs: Any, args: argpar
                 report.add(answer)
             progress.advance()
     if num_failed and num_answers > 1:
-        connecting.say(f"{num_failed} of {num_answers} without an answer")
+        say(f"{num_failed} of {num_answers} without an answer")
     return EXIT_FAILED if num_failed else 0
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .options import connecting
 from .options.arguments import frames_per_second
 from .output import printing
+from .output.talk import EXIT_FAILED, say
 
 if TYPE_CHECKING:
     from reelkind.client import Client
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from .options.inputs import Input
 
-EXIT_FAILED = 1
 
 _DESCRIPTION = """\
 Have the backbone's features of videos computed once, and keep them: `reelkind classify` and `reelkind timeline`
@@ -103,10 +103,10 @@ def run_extract(args: argparse.Namespace) -> int:
                     print(target, flush=True)
                 else:
                     num_failed += 1
-                    connecting.say(problem)
+                    say(problem)
             progress.advance()
     if num_failed and len(pairs) > 1:
-        connecting.say(f"{num_failed} of {len(pairs)} without features")
+        say(f"{num_failed} of {len(pairs)} without features")
     return EXIT_FAILED if num_failed else 0
 
 
@@ -116,7 +116,7 @@ def run_cache(args: argparse.Namespace) -> int:
 
     cache = FeatureCache(args.folder)
     if args.clear:
-        connecting.say(f"removed {cache.clear()} entries")
+        say(f"removed {cache.clear()} entries")
     info = cache.info()
     print(f"{info.folder}: {info.num_entries} entries, {info.num_bytes / 1e6:.1f} MB of {info.max_bytes / 1e6:.0f} MB")
     return 0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .options import connecting
 from .options.arguments import RATE, SWITCH_PENALTY, WINDOW_S, UsageError, frames_per_second, nats, seconds
 from .output import printing
+from .output.talk import EXIT_FAILED, say
 
 if TYPE_CHECKING:
     from reelkind.client import Client, Timeline
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from .options.inputs import Input
     from .output.timeline_report import Report
 
-EXIT_FAILED = 1
 
 _DESCRIPTION = """\
 Tell what kind of picture videos of any length show when: segments of animation, gaming, natural and flat.
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
     if args.plot:
         timeline_plot.write(timelines, args.plot)
     if num_failed and num_videos > 1:
-        connecting.say(f"{num_failed} of {num_videos} without a whole timeline")
+        say(f"{num_failed} of {num_videos} without a whole timeline")
     return EXIT_FAILED if num_failed else 0
 
 

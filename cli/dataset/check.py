@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..options.arguments import positive, seconds
+from ..output.talk import say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -151,7 +151,7 @@ def _write(
         with whole_file(path) as file:
             sheet.save(file, "JPEG", quality=_SHEET_QUALITY)
         more = f"; {num_left_out} more did not fit" if num_left_out else ""
-        print(f"reelkind: look at {path}{more}", file=sys.stderr)
+        say(f"look at {path}{more}")
     return verdicts
 
 

@@ -12,6 +12,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..output.talk import say
+
 if TYPE_CHECKING:
     from reelkind.datasets.manifest import Update
 
@@ -82,7 +84,7 @@ def _say(title: str, lines: Sequence[str]) -> None:
 
     if not lines:
         return
-    print(f"reelkind: {title}:", file=sys.stderr)
+    say(f"{title}:")
     for line in lines[:MAX_LISTED]:
         print(f"  {printable(line)}", file=sys.stderr)
     if len(lines) > MAX_LISTED:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
+from ..options.arguments import UsageError
 from ..options.bundles import PRECISIONS, add_bundles, load_bundles
 
 _TTA = ("off", "fast", "full")  # core.specs.TTA, not imported for --help's sake
-_EXIT_USAGE = 2
 
 
 def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -52,8 +51,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 def run(args: argparse.Namespace) -> int:
     """Print the ladder, or the table of all ensembles; 1 if anything fails."""
     if args.every_ensemble and not (args.url or args.embedded):
-        print("reelkind: --every-ensemble needs a server: add --embedded or --url HOST:PORT", file=sys.stderr)
-        return _EXIT_USAGE
+        raise UsageError("--every-ensemble needs a server: add --embedded or --url HOST:PORT")
     bundles = load_bundles(args)
     from .parity_ladder import run_deployment, run_ladder  # NumPy
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from ..output.talk import say
 from .arguments import header, positive, seconds, share
 
 if TYPE_CHECKING:
@@ -119,11 +119,6 @@ def connect(
         cache=cache,
         **_options(args, decoder),
     )
-
-
-def say(sentence: str) -> None:
-    """Talk to whoever runs the command."""
-    print(f"reelkind: {sentence}", file=sys.stderr)
 
 
 def _options(args: argparse.Namespace, decoder: Decoder) -> dict[str, Any]:

@@ -23,8 +23,8 @@ from videos import bars, write_video
 
 from reelkind import bundles
 from reelkind.cli import classify
-from reelkind.cli.main import EXIT_BROKEN_PIPE
 from reelkind.cli.options import connecting
+from reelkind.cli.output.talk import EXIT_BROKEN_PIPE
 from reelkind.client import Client, InlineDecoder, InvalidOption, TlsFailed
 from reelkind.core.errors import ReelkindError
 from reelkind.core.taxonomy.classes import CLASSES
