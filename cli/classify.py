@@ -68,7 +68,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Classify everything named; see the description of the command."""
-    from reelkind.core.specs import classify_features_name, classify_name, features_name
+    from reelkind.core.specs import Models
 
     from .options import inputs as _inputs
     from .output import report as _report
@@ -82,8 +82,9 @@ def run(args: argparse.Namespace) -> int:
             _report.Csv()  # without rows
         return printing.say_nothing_named()
     with ExitStack() as stack:
-        needs = (classify_name, features_name, classify_features_name)
-        client = connecting.connect(args, stack, connecting.decoder(args, stack), needs=needs, cache=_cache(args))
+        client = connecting.connect(
+            args, stack, connecting.decoder(args, stack), needs=Models._fields, cache=_cache(args)
+        )
         info = client.server_info()
         _report.warn_untrained(info)
         report = _report.make(args, inputs, info)

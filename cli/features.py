@@ -78,8 +78,6 @@ def _add_cache(commands: Any) -> None:
 
 def run_extract(args: argparse.Namespace) -> int:
     """Extract the features of everything named; see the description of the command."""
-    from reelkind.core.specs import features_name
-
     from .options import inputs as _inputs
     from .output.report import Progress
 
@@ -91,7 +89,7 @@ def run_extract(args: argparse.Namespace) -> int:
     num_failed = 0
     with ExitStack() as stack:
         decoding = connecting.decoder(args, stack)
-        client = connecting.connect(args, stack, decoding, needs=(features_name,))
+        client = connecting.connect(args, stack, decoding, needs=("features",))
         work = partial(_extract, client, client.features_recipe(rate=args.rate), args)
         # Two more than decode keep the server busy; streams do that by themselves.
         pool = ThreadPoolExecutor(decoding.num_workers + (0 if args.rate else 2))

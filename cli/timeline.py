@@ -82,7 +82,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make the timelines of everything named; see the description of the command."""
-    from reelkind.core.specs import classify_features_name, classify_name, features_name
+    from reelkind.core.specs import Models
 
     from .options import inputs as _inputs
     from .output import report as _report
@@ -100,8 +100,7 @@ def run(args: argparse.Namespace) -> int:
     num_videos = num_failed = 0
     with ExitStack() as stack:
         decoder = connecting.decoder(args, stack)
-        needs = (classify_name, features_name, classify_features_name)
-        client = connecting.connect(args, stack, decoder, needs=needs)
+        client = connecting.connect(args, stack, decoder, needs=Models._fields)
         _report.warn_untrained(client.server_info())
         for item in inputs:
             num_videos += 1

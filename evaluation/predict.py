@@ -15,6 +15,7 @@ import numpy as np
 
 from reelkind.core.bundle import weights_hash
 from reelkind.core.errors import ReelkindError
+from reelkind.core.features import tensor_name
 from reelkind.core.files.whole_files import whole_file
 from reelkind.core.tensors import CONTRACT_VERSION
 
@@ -85,7 +86,7 @@ class Member:
         bundle = self.bundle
         decoded = self._decoder.decode(path, num_frames=bundle.num_frames, size_px=bundle.backbone.frame_size_px)
         tensors = self._pipeline(decoded.clip.frames[None])
-        return Answer(tensors[f"logits_{bundle.name}"][0], tensors[f"features_{bundle.name}"][0, 0].mean(axis=0))
+        return Answer(tensors[f"logits_{bundle.name}"][0], tensors[tensor_name(bundle.name)][0, 0].mean(axis=0))
 
 
 def answers(

@@ -400,7 +400,7 @@ def test_help_names_the_defaults_of_the_client() -> None:
     subparsers = parser.add_subparsers()
     classify.add_parser(subparsers)
     text = " ".join(subparsers.choices["classify"].format_help().split())
-    assert connecting.TTA == TTA
+    assert tuple(TTA) == connecting.TTA
     for default in (DEFAULT_URL, f"{{{','.join(TTA)}}}", f"(default: {session.TIMEOUT_S:g})"):
         assert default in text
     assert f"(default: {decoding.DECODE_TIMEOUT_S:g})" in text
