@@ -94,11 +94,11 @@ def run(args: argparse.Namespace) -> int:
 def _print_all(report: Any, answers: Iterable[Answer], inputs: Any, args: argparse.Namespace) -> int:
     from reelkind.client import Failure
 
-    from .output.report import Progress
+    from .output.report import CountBar
 
     total = len(inputs) if isinstance(inputs, list) else None
     num_answers = num_failed = 0
-    with Progress(total, shown=not args.no_progress) as progress:
+    with CountBar(total, shown=not args.no_progress) as progress:
         for answer in answers:
             num_answers += 1
             num_failed += isinstance(answer, Failure)

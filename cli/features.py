@@ -79,7 +79,7 @@ def _add_cache(commands: Any) -> None:
 def run_extract(args: argparse.Namespace) -> int:
     """Extract the features of everything named; see the description of the command."""
     from .options import inputs as _inputs
-    from .output.report import Progress
+    from .output.report import CountBar
 
     printing.take_any_name()
     pairs = _with_targets(_inputs.expand(args.paths, sys.stdin, features=False), args.out)
@@ -94,7 +94,7 @@ def run_extract(args: argparse.Namespace) -> int:
         # Two more than decode keep the server busy; streams do that by themselves.
         pool = ThreadPoolExecutor(decoding.num_workers + (0 if args.rate else 2))
         stack.callback(pool.shutdown, wait=False, cancel_futures=True)  # interrupted, closing the rest ends its work
-        progress = stack.enter_context(Progress(len(pairs), shown=not args.no_progress))
+        progress = stack.enter_context(CountBar(len(pairs), shown=not args.no_progress))
         for (_, target), problem in zip(pairs, pool.map(work, *zip(*pairs, strict=True)), strict=True):
             with progress.hidden():
                 if problem is None:

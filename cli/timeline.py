@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from reelkind.client import Client, Timeline
 
     from .options.inputs import Input
-    from .output.timeline_report import Report
+    from .output.timeline_report import TimelineReport
 
 
 _DESCRIPTION = """\
@@ -126,17 +126,17 @@ def _svg(text: str) -> Path:
     return path
 
 
-def _tell(client: Client, item: Input, args: argparse.Namespace, report: Report) -> Timeline | None:
+def _tell(client: Client, item: Input, args: argparse.Namespace, report: TimelineReport) -> Timeline | None:
     """Print one video's windows and segments as they come; None if there is no timeline."""
     from reelkind.client import Failure, Timeline
     from reelkind.core.errors import ReelkindError, VideoError
 
-    from .output.timeline_report import Progress
+    from .output.timeline_report import TimeBar
 
     try:
         if item.problem is not None:
             raise VideoError(item.path, item.problem)
-        with Progress(item.path, shown=not args.no_progress) as progress:
+        with TimeBar(item.path, shown=not args.no_progress) as progress:
             events = client.stream_timeline(
                 item.path,
                 rate=args.rate,

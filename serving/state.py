@@ -20,7 +20,7 @@ from reelkind.core.files.whole_files import write_whole
 from .errors import ServingError
 from .process import processes
 from .server import TritonServer
-from .tls import Tls
+from .tls import ServerTls
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class RunningServer:
         repository: its models.
         key: opens the restricted APIs; empty where they are open, as in a container of one's own.
         folders: member -> where bundles of it lie that were served, the latest first; empty if unknown.
-        certificate, tls_key, client_ca: paths of its ``Tls``, empty where there is none.
+        certificate, tls_key, client_ca: paths of its ``ServerTls``, empty where there is none.
         pid, start_ticks: the process that looks after it; 0 if unknown.
     """
 
@@ -51,11 +51,11 @@ class RunningServer:
     start_ticks: int = 0
 
     @property
-    def tls(self) -> Tls | None:
+    def tls(self) -> ServerTls | None:
         """Its certificate, if it has one."""
         if not self.certificate:
             return None
-        return Tls(Path(self.certificate), Path(self.tls_key), Path(self.client_ca) if self.client_ca else None)
+        return ServerTls(Path(self.certificate), Path(self.tls_key), Path(self.client_ca) if self.client_ca else None)
 
 
 @contextmanager

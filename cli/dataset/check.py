@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     from reelkind.datasets.samples import read_manifest
     from reelkind.deployment.embedded import default_bundle
 
-    from ..output.report import Progress
+    from ..output.report import CountBar
 
     listed = {manifest: read_manifest(manifest) for manifest in find_manifests(args.data)}
     targets = _targets(list(listed), args.out)
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         def read(path: Path, num_frames: int) -> Clip:
             return decoder.decode(path, num_frames=num_frames, size_px=size_px).clip
 
-        with Progress(len(paths), shown=not args.no_progress) as progress:
+        with CountBar(len(paths), shown=not args.no_progress) as progress:
             seen = inspect_all(
                 paths, read, embed, cache, decoder.num_workers, fresh=args.fresh, advance=progress.advance
             )

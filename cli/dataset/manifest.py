@@ -52,15 +52,15 @@ def run(args: argparse.Namespace) -> int:
     from reelkind.datasets.sample import PICTURE_SUFFIXES
     from reelkind.video.names import VIDEO_EXTENSIONS
 
-    from ..output.report import Progress
+    from ..output.report import CountBar
 
     layout = Layout(VIDEO_EXTENSIONS | set(PICTURE_SUFFIXES), args.subcategories_any, args.work_pattern)
     listing = list_tree(args.folder, layout)
     with ExitStack() as stack:
-        progress: list[Progress] = []
+        progress: list[CountBar] = []
 
         def start(total: int) -> None:
-            progress.append(stack.enter_context(Progress(total, shown=not args.no_progress)))
+            progress.append(stack.enter_context(CountBar(total, shown=not args.no_progress)))
 
         update = update_manifest(args.folder, listing, lambda: progress[0].advance(), start=start)
     _say(f"{len(update.skipped)} skipped", [f"{path} {reason}" for path, reason in update.skipped])

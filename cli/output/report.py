@@ -174,7 +174,7 @@ def bar(share: float) -> str:
     return ("█" * full + (_EIGHTHS[eighths] if full < BAR_CELLS else "")).ljust(BAR_CELLS)
 
 
-class Progress(Bar):
+class CountBar(Bar):
     """How many videos are done."""
 
     def __init__(self, total: int | None, *, shown: bool) -> None:

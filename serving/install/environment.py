@@ -46,7 +46,7 @@ print(json.dumps({
 }))
 """
 
-Progress = Callable[[str], None]
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def find_server_env() -> ServerEnvironment | None:
     return None
 
 
-def prepare_server_env(progress: Progress | None = None) -> ServerEnvironment:
+def prepare_server_env(progress: Say | None = None) -> ServerEnvironment:
     """Make the environment unless it is there; a second call downloads nothing.
 
     Args:
@@ -163,7 +163,7 @@ def _choose_python() -> tuple[str, str]:
     )
 
 
-def _make(folder: Path, python: str, progress: Progress) -> ServerEnvironment:
+def _make(folder: Path, python: str, progress: Say) -> ServerEnvironment:
     if folder.exists() and (folder / _STARTED).exists():
         shutil.rmtree(folder)  # left behind by an interrupted call
     progress(f"making the server's environment in {folder} (once; downloads about 100 MB)")
