@@ -78,7 +78,7 @@ def _from_list(stdin: TextIO, end: bytes, *, features: bool) -> Iterator[Input]:
             yield from _from_path(os.fsdecode(name), features=features)
 
 
-def _split(stream: io.BufferedReader, end: bytes) -> Iterator[bytes]:
+def _split(stream: io.BufferedReader | io.BytesIO, end: bytes) -> Iterator[bytes]:
     rest = b""
     while block := stream.read1(_BLOCK_BYTES):
         *names, rest = (rest + block).split(end)

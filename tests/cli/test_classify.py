@@ -405,7 +405,7 @@ def test_wrong_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFix
 
 
 def test_help_names_the_defaults_of_the_client() -> None:
-    from reelkind.client import DEFAULT_URL, session
+    from reelkind.client import DEFAULT_URL, options
     from reelkind.core.specs import TTA
     from reelkind.video import decoding
 
@@ -414,7 +414,7 @@ def test_help_names_the_defaults_of_the_client() -> None:
     classify.add_parser(subparsers)
     text = " ".join(subparsers.choices["classify"].format_help().split())
     assert tuple(TTA) == connecting.TTA
-    for default in (DEFAULT_URL, f"{{{','.join(TTA)}}}", f"(default: {session.TIMEOUT_S:g})"):
+    for default in (DEFAULT_URL, f"{{{','.join(TTA)}}}", f"(default: {options.TIMEOUT_S:g})"):
         assert default in text
     assert f"(default: {decoding.DECODE_TIMEOUT_S:g})" in text
 
