@@ -93,7 +93,7 @@ def _classify(args: argparse.Namespace, found: list[Input] | Iterator[Input], st
 def _print_all(report: Report, answers: Iterable[Answer], found: Any, args: argparse.Namespace) -> int:
     from reelkind.client import Failure
 
-    from .output.report import CountBar
+    from .output.report import CountBar, Table
 
     total = len(found) if isinstance(found, list) else None
     num_answers = num_failed = 0
@@ -104,7 +104,8 @@ def _print_all(report: Report, answers: Iterable[Answer], found: Any, args: argp
             with progress.hidden():
                 report.add(answer)
             progress.advance()
-    report.finish()
+    if isinstance(report, Table):
+        report.finish()
     if num_failed and num_answers > 1:
         say(f"{num_failed} of {num_answers} without an answer")
     return EXIT_FAILED if num_failed else 0

@@ -40,10 +40,6 @@ class Report(Protocol):
         """Print one answer, at once."""
         ...
 
-    def finish(self) -> None:
-        """There are no more."""
-        ...
-
 
 def make(args: argparse.Namespace, inputs: Any, info: ServerInfo | None) -> Report:
     """The report asked for; without a server there are failures only."""
@@ -67,8 +63,6 @@ class JsonLines:
         else:
             raw = {**answer.to_dict(**self._long), "error": None}
         print(json.dumps(raw), flush=True)  # ASCII, so that any file name survives
-
-    def finish(self) -> None: ...
 
 
 class Csv:
@@ -100,8 +94,6 @@ class Csv:
             }
         self._writer.writerow(row)
         sys.stdout.flush()
-
-    def finish(self) -> None: ...
 
 
 class Table:
