@@ -49,6 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--header", type=header, action="append", metavar="NAME=VALUE", help="send this with every request"
     )
+    add_tls(parser)
+
+
+def add_tls(parser: argparse.ArgumentParser) -> None:
+    """Options of an encrypted connection."""
     parser.add_argument("--tls", action="store_true", help="encrypt gRPC (HTTP: write https:// in --url)")
     parser.add_argument("--tls-ca", metavar="FILE", help="authorities to trust, PEM (default: the well-known ones)")
     parser.add_argument("--tls-cert", metavar="FILE", help="certificate to show a server that asks for one, PEM")
@@ -130,7 +135,7 @@ def connect(
         stack,
         models={getattr(models, kind) for kind in needs},
         progress=say,
-        tls=_tls(args),
+        tls=tls_of(args),
         cache=cache,
         **_options(args, decoder),
     )
@@ -148,7 +153,8 @@ def _options(args: argparse.Namespace, decoder: Decoder) -> dict[str, Any]:
     return options
 
 
-def _tls(args: argparse.Namespace) -> bool | Tls:
+def tls_of(args: argparse.Namespace) -> bool | Tls:
+    """What the options of ``add_tls`` say."""
     from reelkind.client import Tls
 
     files = (args.tls_ca, args.tls_cert, args.tls_key)
