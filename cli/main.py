@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from reelkind.core.errors import ReelkindError
 
-from . import bench, classify, evaluate, features, health, plan, promote, serve, timeline, train, web
+from . import bench, bulk, classify, evaluate, features, health, plan, promote, serve, timeline, train, web
 from .dataset import command as dataset
 from .export import command as export
 from .options.arguments import UsageError
@@ -23,7 +23,7 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 _SUBCOMMANDS = (
-    *(classify, timeline, features, serve, health, web, promote),
+    *(classify, timeline, bulk, features, serve, health, web, promote),
     *(dataset, train, evaluate, export, plan, bench),
 )
 # What a subcommand's imports need.
@@ -34,6 +34,8 @@ _EXTRAS = {
     "export": "export",
     "plan": "export",
     "bench": "bench",
+    "bulk": "bulk",
+    "bulk": "bulk",
     "promote": "export",
     "web": "web",
 }

@@ -9,7 +9,18 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-HEAVY = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxscript", "tensorrt", "sklearn", "matplotlib"}
+HEAVY = {
+    "torch",
+    "torchvision",
+    "timm",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "tensorrt",
+    "sklearn",
+    "matplotlib",
+    "ray",
+}
 
 # wing -> (wings of ours it may import, heavy libraries it may import), at any depth of the code; from the ground up
 ALLOWED: dict[str, tuple[set[str], set[str]]] = {
@@ -26,6 +37,8 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {"torch", "torchvision", "sklearn", "matplotlib"},
     ),
     "deployment": ({"core", "client", "export", "serving", "bundles"}, set()),
+    "bulk": ({"core", "video", "client", "deployment"}, set()),
+    "bulk": ({"core", "video", "client"}, {"ray"}),
     "web": ({"core", "video", "client", "deployment", "serving", "samples"}, set()),
     "benchmarks": (
         {
@@ -37,7 +50,7 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "cli": (
         {
             *("core", "video", "models", "datasets", "client", "serving", "export", "evaluation", "training"),
-            *("deployment", "web", "benchmarks", "bundles"),
+            *("deployment", "bulk", "web", "benchmarks", "bundles"),
         },
         set(),
     ),

@@ -130,9 +130,9 @@ def connect(
         stack,
         models={name(group(args), args.tta) for name in needs or (classify_name,)},
         progress=say,
-        tls=_tls(args),
+        decoder=decoder,
         cache=cache,
-        **_options(args, decoder),
+        **client_options(args),
     )
 
 
@@ -141,8 +141,9 @@ def say(sentence: str) -> None:
     print(f"reelkind: {sentence}", file=sys.stderr)
 
 
-def _options(args: argparse.Namespace, decoder: Decoder) -> dict[str, Any]:
-    options: dict[str, Any] = {"member": group(args), "tta": args.tta, "decoder": decoder}
+def client_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of ``Client`` that another process can be given."""
+    options: dict[str, Any] = {"member": group(args), "tta": args.tta, "tls": _tls(args)}
     if args.timeout is not None:
         options["timeout_s"] = args.timeout
     if args.header:

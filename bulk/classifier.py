@@ -1,0 +1,77 @@
+"""What an actor does: URIs in, rows out, decoding in a process of its own and asking the servers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from reelkind.client import Client, ClientError, ProcessDecoder, RequestRejected, VideoError
+from reelkind.core.features import FeaturesError
+
+from . import rows
+from .fetching import fetched
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+IN_FLIGHT = 3  # one is fetched and one is being answered while another is decoded
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is wanted of each input.
+
+    Attributes:
+        url: servers to ask.
+        client_options: of ``Client``, without decoder.
+        folder: what relative paths are relative to.
+        decode_timeout_s: for one file.
+        timeline: whether segments are wanted, which takes reading the whole video.
+        embedding: whether embeddings are.
+    """
+
+    url: str
+    client_options: Mapping[str, Any]
+    folder: str
+    decode_timeout_s: float
+    timeline: bool = False
+    embedding: bool = False
+
+
+class Classifier:
+    """Lives in an actor of Ray as long as the job does."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._decoder = ProcessDecoder(1, timeout_s=task.decode_timeout_s)
+        self._client = Client(task.url, decoder=self._decoder, **task.client_options)
+        self._threads = ThreadPoolExecutor(IN_FLIGHT)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Rows, with the columns of ``rows.wire_schema``, of a batch with the column ``uri``, in its order."""
+        import pyarrow as pa
+
+        done = self._threads.map(self.row, batch.column("uri").to_pylist())
+        return pa.Table.from_pylist(list(done), schema=rows.wire_schema())
+
+    def row(self, uri: str) -> rows.Row:
+        """What becomes of one input; only what blames the input itself is an error row."""
+        sha256 = None
+        try:
+            with fetched(uri, self._task.folder) as file:
+                sha256 = file.sha256
+                answer = self._client.classify(file.path)
+                timeline = self._client.timeline(file.path) if self._task.timeline else None
+                return rows.answered(uri, sha256, answer, timeline, embedding=self._task.embedding)
+        except (VideoError, FeaturesError, RequestRejected) as error:
+            return rows.failed(uri, sha256, error)
+        except ClientError as error:
+            return rows.unanswered(uri, error)
+
+    def close(self) -> None:
+        """End the decoding process and the connection."""
+        self._threads.shutdown()
+        self._client.close()
+        self._decoder.close()

@@ -1,0 +1,94 @@
+"""A URI to a file on this machine and the hash of its content."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from reelkind.client.source import source_of
+
+from .errors import FetchError
+
+_PART_BYTES = 1 << 20
+_TRIES = 3
+_PAUSE_S = 1.0  # before the second try; twice as long before the third
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """An input that lies here.
+
+    Attributes:
+        path: the file; a temporary one of a remote input.
+        sha256: of its content, hexadecimal.
+    """
+
+    path: str
+    sha256: str
+
+
+@contextmanager
+def fetched(uri: str, folder: str) -> Iterator[Fetched]:
+    """The content of a local path, or of a ``file``, ``s3``, ``http`` or ``https`` URI.
+
+    Args:
+        uri: what to fetch.
+        folder: what relative paths are relative to.
+
+    Raises:
+        VideoError: if it cannot be had; a ``FetchError`` if it is remote.
+    """
+    scheme, separator, rest = uri.partition("://")
+    if not separator or scheme == "file":
+        path = os.path.join(folder, os.fsdecode(unquote_to_bytes(rest)) if separator else uri)  # noqa: PTH118
+        yield Fetched(path, source_of(path).sha256)
+        return
+    with tempfile.TemporaryDirectory(prefix="reelkind-") as place:
+        target = Path(place, "video")
+        yield Fetched(str(target), _download(uri, target))
+
+
+def _download(uri: str, target: Path) -> str:
+    for attempt in range(_TRIES):
+        if attempt:
+            time.sleep(_PAUSE_S * 2 ** (attempt - 1))
+        try:
+            return _copy(uri, target)
+        except FileNotFoundError as error:
+            raise FetchError(uri, "no such file") from error
+        except PermissionError as error:
+            raise FetchError(uri, "may not be read with the credentials of this process") from error
+        except (ValueError, ImportError) as error:  # a protocol nobody knows, or whose package is missing
+            raise FetchError(uri, f"cannot be fetched: {error}") from error
+        except Exception as error:  # each file system has its own for a connection that broke
+            problem = error
+    raise FetchError(uri, f"cannot be fetched, tried {_TRIES} times: {problem}") from problem
+
+
+def _copy(uri: str, target: Path) -> str:
+    digest = hashlib.sha256()
+    with _open(uri) as source, target.open("wb") as file:
+        while part := source.read(_PART_BYTES):
+            digest.update(part)
+            file.write(part)
+    return digest.hexdigest()
+
+
+def _open(uri: str) -> Any:
+    """A binary stream; endpoint, region and credentials of S3 are those of AWS's own variables and files."""
+    scheme, _, rest = uri.partition("://")
+    if scheme == "s3":
+        from pyarrow.fs import S3FileSystem
+
+        return S3FileSystem().open_input_stream(rest)
+    import fsspec
+
+    return fsspec.open(uri, "rb", block_size=0)  # 0: one request that streams, also from servers without ranges

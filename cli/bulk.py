@@ -1,0 +1,113 @@
+"""``reelkind bulk``: a folder, a manifest or a list of URIs to one Parquet table, and a report on it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from .options import connecting
+from .options.arguments import UsageError
+from .output import printing
+
+REPORT = "report"
+EXIT_OK, EXIT_FAILED = 0, 1
+
+_DESCRIPTION = """\
+Classify any number of videos into Parquet parts below DIR, one row an input; run it again to go on
+where it was interrupted. `reelkind bulk report DIR` tells what came out, and writes DIR/report.html.
+
+INPUT is a folder, a manifest (.csv, .jsonl, .parquet) or - for a list on stdin; its URIs are local
+paths, file://, s3://, http:// or https://.
+Exit status: 0 every input has its row (of files that are no videos, one that says why), 1 some have none."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand; nothing heavy is imported."""
+    parser = subparsers.add_parser(
+        "bulk",
+        help="classify millions of videos into a Parquet table, on one machine or a Ray cluster",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("input", metavar="INPUT", help="folder, manifest or -; or the word report")
+    parser.add_argument("table", nargs="?", metavar="DIR", help="after report: the folder of a table")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the parts, made if need be")
+    parser.add_argument("--column", default="uri", metavar="NAME", help="of a manifest's URIs (default: %(default)s)")
+    parser.add_argument("--timeline", action="store_true", help="add segments: the whole of each video is read")
+    parser.add_argument("--embedding", action="store_true", help="add embeddings")
+    parser.add_argument(
+        "--ray", metavar="ADDRESS", help="Ray cluster to run on; needs --url (default: Ray on this machine)"
+    )
+    connecting.add_arguments(parser)
+    connecting.add_abstaining(parser)
+    connecting.add_decoding(parser)
+    printing.add_progress(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run a job or report on a table."""
+    if args.table is not None:
+        if args.input != REPORT or args.out is not None:
+            raise UsageError("write `reelkind bulk INPUT --out DIR` or `reelkind bulk report DIR`")
+        return _report(Path(args.table))
+    if args.out is None:
+        raise UsageError("say with --out which folder the table goes to")
+    if args.ray and not args.url:
+        raise UsageError("nodes of a cluster do not reach a server of this process: name servers with --url")
+    from reelkind.bulk import inputs, parts
+
+    uris = inputs.read_uris(args.input, args.column, sys.stdin.buffer)
+    with parts.held(args.out):
+        finished = set(parts.read(args.out, ["uri"]).column("uri").to_pylist())
+        missing = [uri for uri in uris if uri not in finished]
+        if len(missing) < len(uris):
+            connecting.say(f"{len(uris) - len(missing)} of {len(uris)} have their row already")
+        return _classify(missing, len(uris), parts.Writer(args.out, finished), args) if missing else EXIT_OK
+
+
+def _classify(missing: list[str], num_all: int, writer: Any, args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from reelkind.bulk.classifier import Task
+    from reelkind.bulk.job import run as run_job
+    from reelkind.client import InlineDecoder
+    from reelkind.core.specs import classify_features_name, classify_name, features_name
+    from reelkind.video.decoding import DECODE_TIMEOUT_S
+
+    needs = (classify_name, features_name, classify_features_name) if args.timeline else (classify_name,)
+    with ExitStack() as stack:
+        client = connecting.connect(args, stack, InlineDecoder(), needs=needs)
+        client.server_info()
+        task = Task(
+            client.url,
+            connecting.client_options(args),
+            str(Path.cwd()),
+            args.decode_timeout or DECODE_TIMEOUT_S,
+            timeline=args.timeline,
+            embedding=args.embedding,
+        )
+        bar = stack.enter_context(
+            tqdm(total=num_all, initial=num_all - len(missing), unit="video", disable=args.no_progress, mininterval=1)
+        )
+        outcome = run_job(missing, task, writer, num_actors=args.jobs, address=args.ray, progress=bar.update)
+    num_rowless = len(missing) - outcome.num_new
+    if num_rowless:
+        connecting.say(f"{num_rowless} of {num_all} have no row yet: run the same command again ({outcome.reason})")
+        return EXIT_FAILED
+    connecting.say(f"{num_all} rows in {args.out}")
+    return EXIT_OK
+
+
+def _report(folder: Path) -> int:
+    from reelkind.bulk.report import REPORT_NAME, html, summarise, text
+
+    summary = summarise(folder)
+    print(text(summary))
+    page = folder / REPORT_NAME
+    page.write_text(html(summary), encoding="utf-8")
+    connecting.say(f"the same as a page: {page}")
+    return EXIT_OK
