@@ -127,7 +127,8 @@ def _bars(counts: dict[str, int]) -> list[str]:
 def _bar_table(counts: dict[str, int]) -> str:
     most = max(1, *counts.values())
     rows = (
-        f'<tr><td>{escape(name)}<td class="n">{count}<td class="bar"><div style="width:{100 * count / most:.1f}%"></div>'
+        f'<tr><td>{escape(name)}<td class="n">{count}'
+        f'<td class="bar"><div style="width:{100 * count / most:.1f}%"></div>'
         for name, count in counts.items()
     )
     return f"<table>{''.join(rows)}</table>"

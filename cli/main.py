@@ -35,7 +35,6 @@ _EXTRAS = {
     "plan": "export",
     "bench": "bench",
     "bulk": "bulk",
-    "bulk": "bulk",
     "promote": "export",
     "web": "web",
 }

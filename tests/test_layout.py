@@ -37,7 +37,6 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
         {"torch", "torchvision", "sklearn", "matplotlib"},
     ),
     "deployment": ({"core", "client", "export", "serving", "bundles"}, set()),
-    "bulk": ({"core", "video", "client", "deployment"}, set()),
     "bulk": ({"core", "video", "client"}, {"ray"}),
     "web": ({"core", "video", "client", "deployment", "serving", "samples"}, set()),
     "benchmarks": (
