@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reelkind.client import Client, ClientError, ProcessDecoder, RequestRejected, VideoError
+from reelkind.client import Client, ProcessDecoder, RequestRejected, VideoError
 from reelkind.core.features import FeaturesError
 
 from . import rows
 from .fetching import fetched
+from .node_servers import NodeServers, address
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,7 +25,7 @@ class Task:
     """What is wanted of each input.
 
     Attributes:
-        url: servers to ask.
+        server: address of whom to ask, or what each node has to serve.
         client_options: of ``Client``, without decoder.
         folder: what relative paths are relative to.
         decode_timeout_s: for one file.
@@ -32,7 +33,7 @@ class Task:
         embedding: whether embeddings are.
     """
 
-    url: str
+    server: str | NodeServers
     client_options: Mapping[str, Any]
     folder: str
     decode_timeout_s: float
@@ -45,18 +46,20 @@ class Classifier:
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        self._decoder = ProcessDecoder(1, timeout_s=task.decode_timeout_s)
-        self._client = Client(task.url, decoder=self._decoder, **task.client_options)
+        self._server = task.server.here() if isinstance(task.server, NodeServers) else None
+        url = task.server if isinstance(task.server, str) else address(self._server)
+        decoder = ProcessDecoder(1, timeout_s=task.decode_timeout_s)
+        self._client = Client(url, decoder=decoder, **task.client_options)
         self._threads = ThreadPoolExecutor(IN_FLIGHT)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Rows, with the columns of ``rows.wire_schema``, of a batch with the column ``uri``, in its order."""
         import pyarrow as pa
 
-        done = self._threads.map(self.row, batch.column("uri").to_pylist())
+        done = self._threads.map(self._row, batch.column("uri").to_pylist())
         return pa.Table.from_pylist(list(done), schema=rows.wire_schema())
 
-    def row(self, uri: str) -> rows.Row:
+    def _row(self, uri: str) -> rows.Row:
         """What becomes of one input; only what blames the input itself is an error row."""
         sha256 = None
         try:
@@ -67,11 +70,5 @@ class Classifier:
                 return rows.answered(uri, sha256, answer, timeline, embedding=self._task.embedding)
         except (VideoError, FeaturesError, RequestRejected) as error:
             return rows.failed(uri, sha256, error)
-        except ClientError as error:
+        except Exception as error:  # a server that is gone, a disk that is full: the other inputs go on
             return rows.unanswered(uri, error)
-
-    def close(self) -> None:
-        """End the decoding process and the connection."""
-        self._threads.shutdown()
-        self._client.close()
-        self._decoder.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -20,6 +22,9 @@ from .errors import FetchError
 _PART_BYTES = 1 << 20
 _TRIES = 3
 _PAUSE_S = 1.0  # before the second try; twice as long before the third
+_SILENCE_S = 60.0  # of a file server, until that try has failed
+_REMOTE = ("http", "https", "s3")
+_OURS = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE}  # troubles of this machine
 
 
 @dataclass(frozen=True)
@@ -45,12 +50,15 @@ def fetched(uri: str, folder: str) -> Iterator[Fetched]:
 
     Raises:
         VideoError: if it cannot be had; a ``FetchError`` if it is remote.
+        OSError: if this machine has no room for it.
     """
     scheme, separator, rest = uri.partition("://")
     if not separator or scheme == "file":
         path = os.path.join(folder, os.fsdecode(unquote_to_bytes(rest)) if separator else uri)  # noqa: PTH118
         yield Fetched(path, source_of(path).sha256)
         return
+    if scheme not in _REMOTE:
+        raise FetchError(uri, f"{scheme}:// is not read: give a local path, or a URI of {', '.join(_REMOTE)} or file")
     with tempfile.TemporaryDirectory(prefix="reelkind-") as place:
         target = Path(place, "video")
         yield Fetched(str(target), _download(uri, target))
@@ -66,11 +74,12 @@ def _download(uri: str, target: Path) -> str:
             raise FetchError(uri, "no such file") from error
         except PermissionError as error:
             raise FetchError(uri, "may not be read with the credentials of this process") from error
-        except (ValueError, ImportError) as error:  # a protocol nobody knows, or whose package is missing
-            raise FetchError(uri, f"cannot be fetched: {error}") from error
         except Exception as error:  # each file system has its own for a connection that broke
+            if isinstance(error, OSError) and error.errno in _OURS:
+                raise
             problem = error
-    raise FetchError(uri, f"cannot be fetched, tried {_TRIES} times: {problem}") from problem
+    said = " ".join(str(problem).split()) or type(problem).__name__
+    raise FetchError(uri, f"cannot be fetched, tried {_TRIES} times: {said}") from problem
 
 
 def _copy(uri: str, target: Path) -> str:
@@ -83,12 +92,23 @@ def _copy(uri: str, target: Path) -> str:
 
 
 def _open(uri: str) -> Any:
-    """A binary stream; endpoint, region and credentials of S3 are those of AWS's own variables and files."""
+    """A binary stream."""
     scheme, _, rest = uri.partition("://")
     if scheme == "s3":
-        from pyarrow.fs import S3FileSystem
-
-        return S3FileSystem().open_input_stream(rest)
+        return _s3().open_input_stream(rest)
+    import aiohttp
     import fsspec
 
-    return fsspec.open(uri, "rb", block_size=0)  # 0: one request that streams, also from servers without ranges
+    patience = aiohttp.ClientTimeout(total=None, sock_connect=_SILENCE_S, sock_read=_SILENCE_S)  # however large it is
+    # 0: one request that streams, also from servers without ranges.
+    return fsspec.open(uri, "rb", block_size=0, client_kwargs={"timeout": patience})
+
+
+@cache
+def _s3() -> Any:
+    """S3 as AWS's own variables and files say: endpoint, region, credentials."""
+    from pyarrow.fs import S3FileSystem
+
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""  # not read by it
+    scheme, _, host = endpoint.rstrip("/").rpartition("://")
+    return S3FileSystem(**({"endpoint_override": host, "scheme": scheme or "https"} if host else {}))

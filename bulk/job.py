@@ -7,12 +7,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .classifier import Classifier, Task
 from .errors import BulkError
+from .node_servers import NodeServers
 from .parts import Writer
 from .rows import UNANSWERED
 
@@ -22,21 +24,10 @@ if TYPE_CHECKING:
 LARGEST_BLOCK = 32  # inputs that one call of an actor takes: also what is done again when an actor dies
 MOST_UNANSWERED = 64  # in a row: then the servers are gone, and asking on would only cost time
 _LONGEST_TEMPORARY = 20  # characters: a socket's path has 107, of which Ray's own names take 70
+_LOOPBACK = "127.0.0.1"
+_STARTS = 2  # Ray gives its own node 30 s to start, too little for a machine that is busy
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run brought.
-
-    Attributes:
-        num_new: rows that were written.
-        num_unanswered: inputs without a row, because no server answered.
-        reason: a sentence on the last of these.
-    """
-
-    num_new: int
-    num_unanswered: int
-    reason: str | None
+Progress = Callable[[int], object]
 
 
 def run(
@@ -46,44 +37,64 @@ def run(
     *,
     num_actors: int | None,
     address: str | None,
-    progress: Callable[[int], object],
-) -> Outcome:
-    """Have all URIs answered and their rows written; what is interrupted keeps the rows that were finished.
+    progress: Progress,
+) -> str | None:
+    """Have URIs answered and their rows written, those a server failed to answer again as long as that helps.
+
+    What ends early, by whatever error, keeps the rows that were finished.
 
     Args:
         uris: those without a row.
         task: what is wanted of each.
-        writer: takes the rows; flushed at the end, whatever ends it.
-        num_actors: decoding processes; None for one a CPU.
+        writer: takes the rows.
+        num_actors: decoding processes, at most one a CPU of the cluster; None for as many.
         address: of a Ray cluster; None for one of this process.
         progress: called with the number of new rows.
+
+    Returns:
+        Why inputs are still without a row; None if all have theirs.
 
     Raises:
         BulkError: if Ray does not start or gives up.
     """
-    num_new = num_unanswered = in_a_row = 0
-    reason = None
-    with _ray(address, num_actors) as num_cpus:
-        import pyarrow.compute as pc
+    with _ray(address, num_actors, writer.folder) as num_cpus:
         from ray.exceptions import RayError
 
         try:
-            for table in _answers(uris, task, num_actors or num_cpus):
-                problems = table.column(UNANSWERED)
-                good = table.filter(pc.is_null(problems)).drop_columns([UNANSWERED])
-                new = writer.add(good)
-                progress(new)
-                num_new += new
-                num_unanswered += table.num_rows - good.num_rows
-                in_a_row = 0 if good.num_rows else in_a_row + table.num_rows
-                reason = pc.drop_null(problems)[-1].as_py() if good.num_rows < table.num_rows else reason
-                if in_a_row >= MOST_UNANSWERED:
-                    break
+            with task.server.running() if isinstance(task.server, NodeServers) else nullcontext():
+                return _answer_all(uris, task, writer, min(num_actors or num_cpus, num_cpus), progress)
         except RayError as error:
-            raise BulkError(f"Ray gave up: {str(error).strip().splitlines()[-1]}") from error
+            raise BulkError(f"Ray gave the job up: {str(error).strip().splitlines()[-1]}") from error
         finally:
             writer.flush()
-    return Outcome(num_new, num_unanswered, reason)
+
+
+def _answer_all(uris: Sequence[str], task: Task, writer: Writer, num_actors: int, progress: Progress) -> str | None:
+    """Ask for those without a row until they are none, or asking brought none; why then."""
+    missing = list(uris)
+    while missing:
+        reason = _answer(missing, task, writer, num_actors, progress)
+        still = [uri for uri in missing if uri not in writer.finished]
+        if len(still) == len(missing):
+            return reason
+        missing = still
+    return None
+
+
+def _answer(uris: Sequence[str], task: Task, writer: Writer, num_actors: int, progress: Progress) -> str | None:
+    """Ask for each once; the last reason why one was not answered."""
+    import pyarrow.compute as pc
+
+    reason, num_in_a_row = None, 0
+    for table in _answers(uris, task, num_actors):
+        answered = table.filter(pc.is_null(table.column(UNANSWERED)))
+        progress(writer.add(answered.drop_columns([UNANSWERED])))
+        if answered.num_rows < table.num_rows:
+            reason = pc.drop_null(table.column(UNANSWERED))[-1].as_py()
+        num_in_a_row = 0 if answered.num_rows else num_in_a_row + table.num_rows
+        if num_in_a_row >= MOST_UNANSWERED:
+            break
+    return reason
 
 
 def _answers(uris: Sequence[str], task: Task, num_actors: int) -> Iterator[pa.Table]:
@@ -107,27 +118,62 @@ def _answers(uris: Sequence[str], task: Task, num_actors: int) -> Iterator[pa.Ta
 
 
 @contextmanager
-def _ray(address: str | None, num_cpus: int | None) -> Iterator[int]:
-    """Ray for as long as the block lasts, without dashboard, reports to its makers or files that stay; its CPUs."""
+def _ray(address: str | None, num_cpus: int | None, folder: Path) -> Iterator[int]:
+    """Ray for as long as the block lasts, without dashboard or reports to its makers; its CPUs.
+
+    Its files have a place that the next job with the same output takes, so that those of a killed one do not stay.
+    """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # before it is imported
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters becomes an error of ours
     import ray
 
-    here = tempfile.gettempdir()
-    place = tempfile.mkdtemp(prefix="reelkind-", dir=here if len(here) <= _LONGEST_TEMPORARY else "/tmp")
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
-    try:
+    if address:
+        _start(address, options)
         try:
-            if address:
-                ray.init(address, **options)
-            else:
-                ray.init("local", num_cpus=num_cpus, include_dashboard=False, _temp_dir=place, **options)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            raise BulkError(f"Ray does not start: {error}") from error
-        try:
-            yield max(1, int(ray.cluster_resources().get("CPU", 1)))
+            yield _num_cpus()
         finally:
             ray.shutdown()
+        return
+    temporary = tempfile.gettempdir()
+    name = f"reelkind-bulk-{sha256(os.fsencode(folder.resolve())).hexdigest()[:8]}"
+    place = Path(temporary if len(temporary) <= _LONGEST_TEMPORARY else "/tmp", name)
+    shutil.rmtree(place, ignore_errors=True)
+    options |= {
+        "num_cpus": num_cpus,
+        "include_dashboard": False,
+        "_temp_dir": str(place),
+        "_node_ip_address": _LOOPBACK,
+    }
+    try:
+        _start("local", options)
+        yield _num_cpus()
     finally:
+        ray.shutdown()
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _start(address: str, options: dict[str, Any]) -> None:
+    """Start Ray, or join it.
+
+    Raises:
+        BulkError: if it does not start.
+    """
+    import ray
+
+    for starts_left in reversed(range(_STARTS)):
+        try:
+            ray.init(address, **options)
+            return
+        except Exception as error:  # Ray raises that very class too
+            ray.shutdown()
+            if not starts_left:
+                where = "on this machine" if address == "local" else f"at {address}"
+                raise BulkError(f"no Ray {where}: {' '.join(str(error).split())}") from error
+
+
+def _num_cpus() -> int:
+    import ray
+
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))

@@ -73,14 +73,14 @@ def read(folder: Path, columns: list[str]) -> pa.Table:
 class Writer:
     """Collects rows, each URI once, and writes a part when there are enough or enough time has gone by.
 
-    Args:
+    Attributes:
         folder: held by this job.
-        finished: URIs that have their row.
+        finished: URIs that have their row, the rows that wait among them.
     """
 
     def __init__(self, folder: Path, finished: set[str]) -> None:
+        self.folder = folder
         self.finished = finished
-        self._folder = folder
         self._waiting: list[pa.Table] = []
         self._written = time.monotonic()
         last = paths(folder)[-1:]
@@ -88,11 +88,13 @@ class Writer:
 
     def add(self, table: pa.Table) -> int:
         """Take rows with the columns of ``rows.schema``; how many of them were new."""
+        import pyarrow as pa
+
         new = []
         for uri in table.column("uri").to_pylist():
             new.append(uri not in self.finished)
             self.finished.add(uri)
-        self._waiting.append(table.filter(new))
+        self._waiting.append(table.filter(pa.array(new, pa.bool_())))
         late = time.monotonic() - self._written > SECONDS_PER_PART
         if late or sum(each.num_rows for each in self._waiting) >= ROWS_PER_PART:
             self.flush()
@@ -110,7 +112,7 @@ class Writer:
         if any(each.num_rows for each in self._waiting):
             buffer = io.BytesIO()
             pq.write_table(pa.concat_tables(self._waiting), buffer, compression="zstd")
-            write_whole(self._folder / f"part-{self._next:06d}.parquet", buffer.getvalue())
+            write_whole(self.folder / f"part-{self._next:06d}.parquet", buffer.getvalue())
             self._next += 1
         self._waiting = []
         self._written = time.monotonic()

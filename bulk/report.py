@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from reelkind.core.taxonomy.classes import CLASSES
 
 from . import parts
+from .contact_sheet import Strip
 
 REPORT_NAME = "report.html"
 NUM_BINS = 10  # of confidence, from 0 to 1
@@ -22,7 +24,8 @@ _STYLE = """\
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1c1917}
 table{border-collapse:collapse;width:100%;margin:.5rem 0 2rem}
 td,th{text-align:left;padding:.25rem .75rem .25rem 0;border-bottom:1px solid #d6d3d1;overflow-wrap:anywhere}
-td.n{text-align:right;white-space:nowrap}td.bar{width:50%}td.bar div{background:#1d4ed8;height:1rem}"""
+img{display:block}td.n{text-align:right;white-space:nowrap}
+td.bar{width:50%}td.bar div{background:#1d4ed8;height:1rem}"""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ def summarise(folder: Path) -> Summary:
             if kind is not None:
                 errors[kind, sentence] += 1
                 examples.setdefault((kind, sentence), uri)
+            if confidence is None:
                 continue
             labels[label or NO_LABEL] += 1
             histogram[min(int(confidence * NUM_BINS), NUM_BINS - 1)] += 1
@@ -94,10 +98,17 @@ def text(summary: Summary) -> str:
     return "\n".join(lines)
 
 
-def html(summary: Summary) -> str:
-    """A whole page; everything that came from files is escaped."""
-    doubtful = ((uri, label, f"{sure:.1%}") for uri, label, sure in summary.doubtful)
-    errors = ((kind, why, str(count), uri) for kind, why, count, uri in summary.errors)
+def html(summary: Summary, strips: Mapping[str, Strip]) -> str:
+    """A whole page; everything that came from files is escaped.
+
+    Args:
+        summary: of the table.
+        strips: pictures of the doubtful, by URI.
+    """
+    doubtful = (
+        (_picture(strips[uri]), *map(escape, (uri, label, f"{sure:.1%}"))) for uri, label, sure in summary.doubtful
+    )
+    errors = (tuple(map(escape, (kind, why, str(count), uri))) for kind, why, count, uri in summary.errors)
     body = [
         f"<h1>{summary.num_rows} videos, {summary.num_failed} with an error</h1>",
         "<h2>Classes</h2>",
@@ -105,7 +116,7 @@ def html(summary: Summary) -> str:
         "<h2>Confidence</h2>",
         _bar_table(dict(zip(_bin_names(), summary.histogram, strict=True))),
         "<h2>Least confident</h2>",
-        _table(("video", "label", "confidence"), [*doubtful]),
+        _table(("pictures", "video", "label", "confidence"), [*doubtful]),
         "<h2>Errors</h2>",
         _table(("class", "error", "videos", "for example"), [*errors]),
     ]
@@ -134,9 +145,14 @@ def _bar_table(counts: dict[str, int]) -> str:
     return f"<table>{''.join(rows)}</table>"
 
 
+def _picture(strip: Strip) -> str:
+    return f'<img alt="" src="{strip.jpeg_uri}">' if strip.jpeg_uri else escape(strip.problem or "")
+
+
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Of cells that are HTML."""
     if not rows:
         return "<p>None.</p>"
-    titles = "".join(f"<th>{escape(title)}" for title in head)
-    cells = ("<tr>" + "".join(f"<td>{escape(cell)}" for cell in row) for row in rows)
+    titles = "".join(f"<th>{title}" for title in head)
+    cells = ("<tr>" + "".join(f"<td>{cell}" for cell in row) for row in rows)
     return f"<table><tr>{titles}{''.join(cells)}</table>"

@@ -41,8 +41,9 @@ def schema() -> pa.Schema:
             ("subcategory_confidence", pa.float32()),
             ("segments", pa.list_(segment)),  # null without --timeline
             ("embedding", pa.list_(pa.float32())),  # null without --embedding
+            ("warnings", pa.list_(pa.string())),  # sentences on what makes the label doubtful; null of a failure
             ("error_class", pa.string()),
-            ("error", pa.string()),  # one sentence, without the URI
+            ("error", pa.string()),  # one sentence, without the URI; beside a label, why segments end too early
             ("weights", pa.list_(pa.string())),  # SHA-256 of each member's weights
             ("decode_ms", pa.float32()),
             ("infer_ms", pa.float32()),
@@ -58,7 +59,8 @@ def wire_schema() -> pa.Schema:
 
 
 def answered(uri: str, sha256: str, answer: Prediction, timeline: Timeline | None, *, embedding: bool) -> Row:
-    """Row of a video that was classified."""
+    """Row of a video that was classified, perhaps with a timeline that ends too early."""
+    problem = None if timeline is None else timeline.error
     return {
         "uri": uri,
         "sha256": sha256,
@@ -69,6 +71,9 @@ def answered(uri: str, sha256: str, answer: Prediction, timeline: Timeline | Non
         "subcategory_confidence": answer.subcategory_confidence,
         "segments": None if timeline is None else [segment.to_dict() for segment in timeline.segments],
         "embedding": answer.embedding.tolist() if embedding else None,
+        "warnings": list(answer.warnings),
+        "error_class": None if problem is None else type(problem).__name__,
+        "error": None if problem is None else problem.reason,
         "weights": list(answer.model.weights),
         "decode_ms": answer.timings_ms["decode"],
         "infer_ms": answer.timings_ms["infer"],
@@ -81,6 +86,6 @@ def failed(uri: str, sha256: str | None, error: ReelkindError) -> Row:
     return {"uri": uri, "sha256": sha256, "error_class": type(error).__name__, "error": sentence}
 
 
-def unanswered(uri: str, error: ReelkindError) -> Row:
+def unanswered(uri: str, error: Exception) -> Row:
     """Row of an input that another run may answer; it never reaches a part."""
     return {"uri": uri, UNANSWERED: f"{type(error).__name__}: {error}"}

@@ -6,11 +6,15 @@ import argparse
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .options import connecting
 from .options.arguments import UsageError
 from .output import printing
+
+if TYPE_CHECKING:
+    from reelkind.bulk.node_servers import NodeServers
+    from reelkind.bulk.parts import Writer
 
 REPORT = "report"
 EXIT_OK, EXIT_FAILED = 0, 1
@@ -39,11 +43,18 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--timeline", action="store_true", help="add segments: the whole of each video is read")
     parser.add_argument("--embedding", action="store_true", help="add embeddings")
     parser.add_argument(
-        "--ray", metavar="ADDRESS", help="Ray cluster to run on; needs --url (default: Ray on this machine)"
+        "--ray",
+        metavar="ADDRESS",
+        help="Ray cluster to run on, auto for that of this machine; needs --url or --local-server "
+        "(default: a Ray of its own)",
+    )
+    parser.add_argument(
+        "--local-server", action="store_true", help="start a server on every node, which its own videos go to"
     )
     connecting.add_arguments(parser)
     connecting.add_abstaining(parser)
     connecting.add_decoding(parser)
+    connecting.add_frames(parser)
     printing.add_progress(parser)
     parser.set_defaults(run=run)
 
@@ -53,11 +64,13 @@ def run(args: argparse.Namespace) -> int:
     if args.table is not None:
         if args.input != REPORT or args.out is not None:
             raise UsageError("write `reelkind bulk INPUT --out DIR` or `reelkind bulk report DIR`")
-        return _report(Path(args.table))
+        return _report(args)
     if args.out is None:
         raise UsageError("say with --out which folder the table goes to")
-    if args.ray and not args.url:
-        raise UsageError("nodes of a cluster do not reach a server of this process: name servers with --url")
+    if args.local_server and args.url:
+        raise UsageError("--local-server starts the servers that --url would name: leave one of them out")
+    if args.ray and not (args.url or args.local_server):
+        raise UsageError("nodes of a cluster do not reach a server of this process: give --url or --local-server")
     from reelkind.bulk import inputs, parts
 
     uris = inputs.read_uris(args.input, args.column, sys.stdin.buffer)
@@ -69,21 +82,16 @@ def run(args: argparse.Namespace) -> int:
         return _classify(missing, len(uris), parts.Writer(args.out, finished), args) if missing else EXIT_OK
 
 
-def _classify(missing: list[str], num_all: int, writer: Any, args: argparse.Namespace) -> int:
+def _classify(missing: list[str], num_all: int, writer: Writer, args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from reelkind.bulk.classifier import Task
     from reelkind.bulk.job import run as run_job
-    from reelkind.client import InlineDecoder
-    from reelkind.core.specs import classify_features_name, classify_name, features_name
     from reelkind.video.decoding import DECODE_TIMEOUT_S
 
-    needs = (classify_name, features_name, classify_features_name) if args.timeline else (classify_name,)
     with ExitStack() as stack:
-        client = connecting.connect(args, stack, InlineDecoder(), needs=needs)
-        client.server_info()
         task = Task(
-            client.url,
+            _server(args, stack),
             connecting.client_options(args),
             str(Path.cwd()),
             args.decode_timeout or DECODE_TIMEOUT_S,
@@ -93,21 +101,43 @@ def _classify(missing: list[str], num_all: int, writer: Any, args: argparse.Name
         bar = stack.enter_context(
             tqdm(total=num_all, initial=num_all - len(missing), unit="video", disable=args.no_progress, mininterval=1)
         )
-        outcome = run_job(missing, task, writer, num_actors=args.jobs, address=args.ray, progress=bar.update)
-    num_rowless = len(missing) - outcome.num_new
-    if num_rowless:
-        connecting.say(f"{num_rowless} of {num_all} have no row yet: run the same command again ({outcome.reason})")
+        reason = run_job(missing, task, writer, num_actors=args.jobs, address=args.ray, progress=bar.update)
+    if reason is not None:
+        num_rowless = sum(uri not in writer.finished for uri in missing)
+        connecting.say(f"{num_rowless} of {num_all} have no row yet: run the same command again ({reason})")
         return EXIT_FAILED
     connecting.say(f"{num_all} rows in {args.out}")
     return EXIT_OK
 
 
-def _report(folder: Path) -> int:
+def _server(args: argparse.Namespace, stack: ExitStack) -> str | NodeServers:
+    """Address of the server that was named, is there or is started for the run; else what each node has to serve."""
+    from reelkind.client import InlineDecoder
+    from reelkind.core.specs import classify_features_name, classify_name, features_name
+
+    needs = (classify_name, features_name, classify_features_name) if args.timeline else (classify_name,)
+    if args.local_server:
+        from reelkind.bulk.node_servers import NodeServers
+        from reelkind.deployment.embedded import packaged_bundle
+
+        bundles = tuple(str(Path(each).absolute()) for each in args.bundle or [packaged_bundle(args.member)])
+        return NodeServers(bundles, tuple(name(connecting.group(args), args.tta) for name in needs))
+    client = connecting.connect(args, stack, InlineDecoder(), needs=needs)
+    client.server_info()
+    return client.url
+
+
+def _report(args: argparse.Namespace) -> int:
+    from reelkind.bulk.contact_sheet import strips
     from reelkind.bulk.report import REPORT_NAME, html, summarise, text
 
+    folder = Path(args.table)
     summary = summarise(folder)
     print(text(summary))
+    with ExitStack() as stack:
+        decoder = connecting.decoder(args, stack)
+        pictures = strips((uri for uri, _, _ in summary.doubtful), str(Path.cwd()), decoder)
     page = folder / REPORT_NAME
-    page.write_text(html(summary), encoding="utf-8")
-    connecting.say(f"the same as a page: {page}")
+    page.write_text(html(summary, pictures), encoding="utf-8")
+    connecting.say(f"the same as a page, with pictures: {page}")
     return EXIT_OK

@@ -10,15 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 HEAVY = {
-    "torch",
-    "torchvision",
-    "timm",
-    "onnx",
-    "onnxruntime",
-    "onnxscript",
-    "tensorrt",
-    "sklearn",
-    "matplotlib",
+    *("torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxscript", "tensorrt", "sklearn", "matplotlib"),
     "ray",
 }
 
@@ -30,19 +22,19 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "datasets": ({"core", "video"}, {"sklearn"}),
     "client": ({"core", "video"}, set()),
     "serving": ({"core"}, {"onnxruntime"}),  # the runner, which executes inside the server's own environment
-    "export": ({"core", "video", "models"}, HEAVY),
+    "export": ({"core", "video", "models"}, HEAVY - {"ray"}),
     "evaluation": ({"core", "video", "datasets", "client", "export"}, {"sklearn", "matplotlib"}),
     "training": (
         {"core", "video", "models", "datasets", "evaluation"},
         {"torch", "torchvision", "sklearn", "matplotlib"},
     ),
     "deployment": ({"core", "client", "export", "serving", "bundles"}, set()),
-    "bulk": ({"core", "video", "client"}, {"ray"}),
+    "bulk": ({"core", "video", "client", "deployment"}, {"ray"}),
     "web": ({"core", "video", "client", "deployment", "serving", "samples"}, set()),
     "benchmarks": (
         {
             *("core", "video", "models", "datasets", "client", "serving", "export", "evaluation", "training"),
-            *("deployment", "web", "samples"),
+            *("deployment", "bulk", "web", "samples"),
         },
         HEAVY,
     ),

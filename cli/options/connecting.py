@@ -84,6 +84,16 @@ def add_seeking(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_frames(parser: argparse.ArgumentParser) -> None:
+    """The option of commands that look at a few frames of each video."""
+    parser.add_argument(
+        "--frames",
+        type=positive,
+        metavar="N",
+        help="frames of each video that are looked at: fewer are faster (default: what the model was made for)",
+    )
+
+
 def decoder(args: argparse.Namespace, stack: ExitStack) -> Decoder:
     """Processes that decode, by the options of ``add_decoding``; closed with ``stack``."""
     from reelkind.client import ProcessDecoder

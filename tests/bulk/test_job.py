@@ -1,5 +1,7 @@
 """Whole jobs: the command on Ray, with a real tritonserver, a real file server, a real S3 server, and kill -9."""
 
+from __future__ import annotations
+
 import os
 import shutil
 import signal
@@ -7,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,13 +18,16 @@ import pytest
 
 from reelkind import samples
 from reelkind.bulk import parts, rows
+from reelkind.client import Client
 from reelkind.serving.server import TritonServer
 
 pytest.importorskip("ray", reason="the extra bulk is not installed")
-pytestmark = pytest.mark.triton
+pytestmark = [pytest.mark.triton, pytest.mark.usefixtures("brief_ray")]
 
 SAMPLES = sorted(Path(samples.__file__).parent.glob("*.mp4"))
-LABELS = [path.stem.partition("_")[0] for path in SAMPLES]
+TIMINGS = ("decode_ms", "infer_ms")
+COPIES = 8
+JOB_S = 240.0
 
 SMALL_PARTS = """
 import sys
@@ -34,20 +39,13 @@ sys.exit(main(sys.argv[1:]))
 
 
 def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "reelkind", "bulk", *map(str, arguments), "--jobs", "2", "--no-progress"]
+    """A job that writes a part every four rows."""
+    return [sys.executable, "-c", SMALL_PARTS, "bulk", *map(str, arguments), "--jobs", "2", "--no-progress"]
 
 
-def run(*arguments: object, stdin: str = "", status: int = 0, **variables: str) -> str:
+def run(*arguments: object, stdin: str = "", status: int = 0) -> str:
     """What a job says on stderr."""
-    done = subprocess.run(
-        command(*arguments),
-        input=stdin,
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    done = subprocess.run(command(*arguments), input=stdin, capture_output=True, text=True, timeout=JOB_S, check=False)
     assert done.returncode == status, done.stderr
     return done.stderr
 
@@ -60,6 +58,10 @@ def read(folder: Path) -> dict[str, rows.Row]:
     return by_uri
 
 
+def untimed(found: Mapping[str, rows.Row]) -> dict[str, rows.Row]:
+    return {uri: {name: value for name, value in row.items() if name not in TIMINGS} for uri, row in found.items()}
+
+
 def fill(folder: Path, copies: int = 1) -> list[str]:
     folder.mkdir()
     for at in range(copies):
@@ -70,8 +72,42 @@ def fill(folder: Path, copies: int = 1) -> list[str]:
     return sorted(str(path) for path in folder.iterdir())
 
 
+def wait_for(condition: Callable[[], object], job: subprocess.Popen[str]) -> None:
+    until = time.monotonic() + JOB_S
+    while not condition():
+        assert job.poll() is None, "the job ended too soon"
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def workers(place: str) -> list[int]:
+    """Process ids of classifiers of the cluster whose head listens there."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            title = folder.joinpath("cmdline").read_bytes()
+            parent = folder.joinpath("stat").read_text().rpartition(")")[2].split()[1]
+            raylet = Path("/proc", parent, "cmdline").read_bytes()
+        except OSError:
+            continue
+        if title.startswith(b"ray::MapWorker") and place.encode() in raylet:
+            found.append(int(folder.name))
+    return found
+
+
+def tritonserver_of(server: TritonServer) -> int:
+    return next(pid for pid in server.process_ids() if Path(f"/proc/{pid}/comm").read_text() == "tritonserver\n")
+
+
+@pytest.fixture(scope="module")
+def labels(triton_server: TritonServer) -> dict[str, str | None]:
+    """Sample's file name -> what the plain client says."""
+    with Client(triton_server.url) as client:
+        return {path.name: client.classify(path).label for path in SAMPLES}
+
+
 @pytest.fixture
-def address(tmp_path: Path) -> Iterator[str]:
+def address() -> Iterator[str]:
     """A file server of the samples."""
     handler = partial(SimpleHTTPRequestHandler, directory=str(SAMPLES[0].parent))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -82,84 +118,88 @@ def address(tmp_path: Path) -> Iterator[str]:
         thread.join()
 
 
-def test_a_folder_with_bad_files(tmp_path: Path, triton_server: TritonServer) -> None:
-    paths, out = fill(tmp_path / "in"), tmp_path / "out"
-    run(tmp_path / "in", "--out", out, "--url", triton_server.url, "--embedding")
-    found = read(out)
-    assert sorted(found) == paths
-    good = [found[path] for path in paths if Path(path).name.startswith("000_")]
-    assert [row["label"] for row in good] == LABELS
-    for row in good:
-        assert row["error"] is None
-        assert row["segments"] is None
-        assert row["embedding"]
-        assert sum(row["scores"].values()) == pytest.approx(1, abs=1e-4)
-        assert len(row["weights"][0]) == len(row["sha256"]) == 64
-        assert row["decode_ms"] > 0
-        assert row["infer_ms"] > 0
-    for name in ("bad.mp4", "cut.mp4"):
-        row = found[str(tmp_path / "in" / name)]
-        assert row["label"] is None
-        assert row["error_class"] == "VideoError"
-        assert "\n" not in row["error"]
-        assert row["sha256"]
-
-
-def test_http_and_a_second_run_that_has_nothing_to_do(
-    tmp_path: Path, triton_server: TritonServer, address: str
-) -> None:
-    uris = [*(f"{address}/{path.name}" for path in SAMPLES[:2]), f"{address}/gone.mp4", "ftpx://nowhere/a.mp4"]
-    listed = "\n".join([*uris, uris[0]])
-    run("-", "--out", tmp_path, "--url", triton_server.url, "--timeline", stdin=listed)
-    found = read(tmp_path)
-    assert sorted(found) == sorted(uris)
-    assert [found[uri]["label"] for uri in uris] == [*LABELS[:2], None, None]
-    assert all(found[uri]["segments"][0]["start_ms"] == 0 for uri in uris[:2])
-    assert [found[uri]["error_class"] for uri in uris[2:]] == ["FetchError", "FetchError"]
-    assert found[uris[2]]["error"] == "no such file"
-    said = run("-", "--out", tmp_path, "--url", "127.0.0.1:1", stdin=listed)  # asks nobody
-    assert "4 of 4 have their row" in said
-
-
-def test_s3(tmp_path: Path, triton_server: TritonServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    moto_server = pytest.importorskip("moto.server", reason="moto[server] is not installed")
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An S3 server with two samples in a bucket; says so in AWS's variables."""
+    moto_server = pytest.importorskip("moto.server", reason="moto is not installed")
     from pyarrow.fs import S3FileSystem
 
-    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
     server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
         host, port = server.get_host_and_port()
-        variables = {**keys, "AWS_ENDPOINT_URL": f"http://{host}:{port}"}
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-        store = S3FileSystem(allow_bucket_creation=True)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}/")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        store = S3FileSystem(allow_bucket_creation=True, endpoint_override=f"{host}:{port}", scheme="http")
         store.create_dir("films")
         for path in SAMPLES[:2]:
             with store.open_output_stream(f"films/{path.name}") as file:
                 file.write(path.read_bytes())
-        uris = [*(f"s3://films/{path.name}" for path in SAMPLES[:2]), "s3://films/gone.mp4"]
-        run("-", "--out", tmp_path, "--url", triton_server.url, stdin="\n".join(uris), **variables)
-        found = read(tmp_path)
-        assert [found[uri]["label"] for uri in uris] == [*LABELS[:2], None]
-        assert found[uris[2]]["error"] == "no such file"
+        yield "s3://films"
     finally:
         server.stop()
 
 
-def test_a_killed_driver_is_resumed_without_loss_or_duplicate(tmp_path: Path, triton_server: TritonServer) -> None:
-    paths, out = fill(tmp_path / "in", copies=8), tmp_path / "out"
+def test_s3_and_http_by_a_ray_and_a_server_of_its_own_and_a_second_run_with_nothing_to_do(
+    tmp_path: Path, address: str, bucket: str, labels: dict[str, str | None]
+) -> None:
+    gone = [f"{address}/gone.mp4", f"{bucket}/gone.mp4"]
+    uris = [f"{place}/{path.name}" for place in (address, bucket) for path in SAMPLES[:2]]
+    listed = "\n".join([*uris, *gone, "ftp://host/a.mp4", uris[0]])
+    run("-", "--out", tmp_path, "--local-server", "--member", "lite", "--timeline", stdin=listed)
+    found = read(tmp_path)
+    assert sorted(found) == sorted({*listed.split("\n")})
+    for uri in uris:
+        assert found[uri]["label"] == labels[Path(uri).name]
+        assert found[uri]["segments"][0]["start_ms"] == 0
+    assert [found[uri]["error"] for uri in gone] == ["no such file"] * 2
+    assert found["ftp://host/a.mp4"]["error_class"] == "FetchError"
+    assert found[uris[0]]["sha256"] == found[uris[2]]["sha256"]
+    said = run("-", "--out", tmp_path, "--url", "127.0.0.1:1", stdin=listed)  # asks nobody
+    assert "7 of 7 have their row" in said
+
+
+def test_killed_worker_and_killed_tritonserver_cost_no_row(
+    tmp_path: Path, cluster: str, triton_server: TritonServer, labels: dict[str, str | None]
+) -> None:
+    paths = fill(tmp_path / "in", COPIES)
+    common = (tmp_path / "in", "--url", triton_server.url, "--ray", cluster, "--embedding")
+    run(*common, "--out", tmp_path / "calm")
+    calm = read(tmp_path / "calm")
+    assert sorted(calm) == paths
+    for path, row in calm.items():
+        kind = Path(path).name.partition("_")[2]
+        assert row["label"] == labels.get(kind)
+        assert len(row["sha256"]) == 64
+        if kind:
+            assert row["error"] is None
+            assert sum(row["scores"].values()) == pytest.approx(1, abs=1e-4)
+            assert len(row["weights"][0]) == 64
+            assert min(len(row["embedding"]), row["decode_ms"], row["infer_ms"]) > 0
+        else:
+            assert row["error_class"] == "VideoError"
+            assert "\n" not in row["error"]
+
+    out = tmp_path / "stormy"
+    with subprocess.Popen(command(*common, "--out", out), stderr=subprocess.PIPE, text=True) as job:
+        wait_for(lambda: list(out.glob("part-*.parquet")), job)
+        os.kill(workers(cluster)[0], signal.SIGKILL)
+        os.kill(tritonserver_of(triton_server), signal.SIGKILL)
+        said = job.communicate(timeout=JOB_S)[1]
+    assert job.returncode == 0, said
+    assert untimed(read(out)) == untimed(calm)
+
+
+def test_killed_driver_is_resumed_without_loss_or_duplicate(
+    tmp_path: Path, triton_server: TritonServer, labels: dict[str, str | None]
+) -> None:
+    paths, out = fill(tmp_path / "in", COPIES), tmp_path / "out"
     arguments = (tmp_path / "in", "--out", out, "--url", triton_server.url)
-    killed = subprocess.Popen([sys.executable, "-c", SMALL_PARTS, *command(*arguments)[3:]], stderr=subprocess.DEVNULL)
-    try:
-        until = time.monotonic() + 120
-        while not list(out.glob("part-*.parquet")):
-            assert killed.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.05)
-    finally:
-        killed.send_signal(signal.SIGKILL)
-        killed.wait()
+    with subprocess.Popen(command(*arguments), stderr=subprocess.DEVNULL, text=True) as killed:
+        wait_for(lambda: list(out.glob("part-*.parquet")), killed)
+        killed.kill()
     kept = read(out)
     assert 0 < len(kept) < len(paths)
     said = run(*arguments)
@@ -167,14 +207,15 @@ def test_a_killed_driver_is_resumed_without_loss_or_duplicate(tmp_path: Path, tr
     found = read(out)
     assert sorted(found) == paths
     assert {uri: found[uri] for uri in kept} == kept
-    assert sum(row["label"] is None for row in found.values()) == 2
+    assert [found[path]["label"] for path in paths] == [labels.get(Path(path).name.partition("_")[2]) for path in paths]
 
 
 def test_without_a_server_there_is_no_row_and_the_next_run_asks_again(
-    tmp_path: Path, triton_server: TritonServer
+    tmp_path: Path, cluster: str, triton_server: TritonServer, labels: dict[str, str | None]
 ) -> None:
     good = str(SAMPLES[0])
-    assert "127.0.0.1:1" in run("-", "--out", tmp_path, "--url", "127.0.0.1:1", stdin=good, status=1)
+    common = ("-", "--out", tmp_path, "--ray", cluster)
+    assert "127.0.0.1:1" in run(*common, "--url", "127.0.0.1:1", stdin=good, status=1)
     assert read(tmp_path) == {}
-    run("-", "--out", tmp_path, "--url", triton_server.url, stdin=good)
-    assert read(tmp_path)[good]["label"] == LABELS[0]
+    run(*common, "--url", triton_server.url, stdin=good)
+    assert read(tmp_path)[good]["label"] == labels[SAMPLES[0].name]
