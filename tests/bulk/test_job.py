@@ -17,6 +17,9 @@ from pathlib import Path
 import pytest
 
 from reelkind import samples
+from reelkind.benchmarks.bulk.cluster import Cluster
+from reelkind.benchmarks.bulk.watch import find
+from reelkind.benchmarks.failover import kill
 from reelkind.bulk import parts, rows
 from reelkind.client import Client
 from reelkind.serving.server import TritonServer
@@ -78,25 +81,6 @@ def wait_for(condition: Callable[[], object], job: subprocess.Popen[str]) -> Non
         assert job.poll() is None, "the job ended too soon"
         assert time.monotonic() < until
         time.sleep(0.02)
-
-
-def workers(place: str) -> list[int]:
-    """Process ids of classifiers of the cluster whose head listens there."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            title = folder.joinpath("cmdline").read_bytes()
-            parent = folder.joinpath("stat").read_text().rpartition(")")[2].split()[1]
-            raylet = Path("/proc", parent, "cmdline").read_bytes()
-        except OSError:
-            continue
-        if title.startswith(b"ray::MapWorker") and place.encode() in raylet:
-            found.append(int(folder.name))
-    return found
-
-
-def tritonserver_of(server: TritonServer) -> int:
-    return next(pid for pid in server.process_ids() if Path(f"/proc/{pid}/comm").read_text() == "tritonserver\n")
 
 
 @pytest.fixture(scope="module")
@@ -162,10 +146,10 @@ def test_s3_and_http_by_a_ray_and_a_server_of_its_own_and_a_second_run_with_noth
 
 
 def test_killed_worker_and_killed_tritonserver_cost_no_row(
-    tmp_path: Path, cluster: str, triton_server: TritonServer, labels: dict[str, str | None]
+    tmp_path: Path, cluster: Cluster, triton_server: TritonServer, labels: dict[str, str | None]
 ) -> None:
     paths = fill(tmp_path / "in", COPIES)
-    common = (tmp_path / "in", "--url", triton_server.url, "--ray", cluster, "--embedding")
+    common = (tmp_path / "in", "--url", triton_server.url, "--ray", cluster.address, "--embedding")
     run(*common, "--out", tmp_path / "calm")
     calm = read(tmp_path / "calm")
     assert sorted(calm) == paths
@@ -185,8 +169,8 @@ def test_killed_worker_and_killed_tritonserver_cost_no_row(
     out = tmp_path / "stormy"
     with subprocess.Popen(command(*common, "--out", out), stderr=subprocess.PIPE, text=True) as job:
         wait_for(lambda: list(out.glob("part-*.parquet")), job)
-        os.kill(workers(cluster)[0], signal.SIGKILL)
-        os.kill(tritonserver_of(triton_server), signal.SIGKILL)
+        os.kill(find("actor", cluster.processes)[0], signal.SIGKILL)
+        kill(triton_server)
         said = job.communicate(timeout=JOB_S)[1]
     assert job.returncode == 0, said
     assert untimed(read(out)) == untimed(calm)
@@ -211,10 +195,10 @@ def test_killed_driver_is_resumed_without_loss_or_duplicate(
 
 
 def test_without_a_server_there_is_no_row_and_the_next_run_asks_again(
-    tmp_path: Path, cluster: str, triton_server: TritonServer, labels: dict[str, str | None]
+    tmp_path: Path, cluster: Cluster, triton_server: TritonServer, labels: dict[str, str | None]
 ) -> None:
     good = str(SAMPLES[0])
-    common = ("-", "--out", tmp_path, "--ray", cluster)
+    common = ("-", "--out", tmp_path, "--ray", cluster.address)
     assert "127.0.0.1:1" in run(*common, "--url", "127.0.0.1:1", stdin=good, status=1)
     assert read(tmp_path) == {}
     run(*common, "--url", triton_server.url, stdin=good)
