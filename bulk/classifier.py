@@ -27,16 +27,16 @@ class Task:
     Attributes:
         server: address of whom to ask, or what each node has to serve.
         client_options: of ``Client``, without decoder.
+        decoder_options: of ``ProcessDecoder``, without the number of workers.
         folder: what relative paths are relative to.
-        decode_timeout_s: for one file.
         timeline: whether segments are wanted, which takes reading the whole video.
         embedding: whether embeddings are.
     """
 
     server: str | NodeServers
     client_options: Mapping[str, Any]
+    decoder_options: Mapping[str, Any]
     folder: str
-    decode_timeout_s: float
     timeline: bool = False
     embedding: bool = False
 
@@ -48,7 +48,7 @@ class Classifier:
         self._task = task
         self._server = task.server.here() if isinstance(task.server, NodeServers) else None
         url = task.server if isinstance(task.server, str) else address(self._server)
-        decoder = ProcessDecoder(1, timeout_s=task.decode_timeout_s)
+        decoder = ProcessDecoder(1, **task.decoder_options)
         self._client = Client(url, decoder=decoder, **task.client_options)
         self._threads = ThreadPoolExecutor(IN_FLIGHT)
 

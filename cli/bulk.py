@@ -54,6 +54,7 @@ def add_parser(subparsers: Any) -> None:
     connecting.add_arguments(parser)
     connecting.add_abstaining(parser)
     connecting.add_decoding(parser)
+    connecting.add_seeking(parser)
     connecting.add_frames(parser)
     printing.add_progress(parser)
     parser.set_defaults(run=run)
@@ -87,14 +88,13 @@ def _classify(missing: list[str], num_all: int, writer: Writer, args: argparse.N
 
     from reelkind.bulk.classifier import Task
     from reelkind.bulk.job import run as run_job
-    from reelkind.video.decoding import DECODE_TIMEOUT_S
 
     with ExitStack() as stack:
         task = Task(
             _server(args, stack),
             connecting.client_options(args),
+            connecting.decoder_options(args),
             str(Path.cwd()),
-            args.decode_timeout or DECODE_TIMEOUT_S,
             timeline=args.timeline,
             embedding=args.embedding,
         )

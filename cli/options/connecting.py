@@ -97,10 +97,15 @@ def add_frames(parser: argparse.ArgumentParser) -> None:
 def decoder(args: argparse.Namespace, stack: ExitStack) -> Decoder:
     """Processes that decode, by the options of ``add_decoding``; closed with ``stack``."""
     from reelkind.client import ProcessDecoder
+
+    return stack.enter_context(ProcessDecoder(args.jobs, **decoder_options(args)))
+
+
+def decoder_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of ``ProcessDecoder`` that another process can be given."""
     from reelkind.video.decoding import DECODE_TIMEOUT_S
 
-    timeout_s = args.decode_timeout or DECODE_TIMEOUT_S
-    return stack.enter_context(ProcessDecoder(args.jobs, timeout_s=timeout_s, seek=getattr(args, "seek", EXACT)))
+    return {"timeout_s": args.decode_timeout or DECODE_TIMEOUT_S, "seek": getattr(args, "seek", EXACT)}
 
 
 def group(args: argparse.Namespace) -> str | None:
