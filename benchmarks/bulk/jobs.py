@@ -24,19 +24,19 @@ from pathlib import Path
 from typing import Any
 
 from reelkind.benchmarks import environment
-from reelkind.benchmarks.bulk import made_videos
+from reelkind.benchmarks.bulk import fetch_cost, made_videos, page
+from reelkind.benchmarks.bulk.answers import Answers, compare, differing
 from reelkind.benchmarks.bulk.cluster import BRIEF, Cluster, two_nodes
 from reelkind.benchmarks.bulk.watch import Watch, find, growth
 from reelkind.benchmarks.failover import kill
 from reelkind.benchmarks.serving_overhead import RESULTS
-from reelkind.bulk import parts, rows
+from reelkind.bulk import parts
 from reelkind.client import Client, Failure, Prediction, ProcessDecoder
 from reelkind.core import specs
 from reelkind.deployment.embedded import embedded_server, packaged_bundle
 from reelkind.serving.server import TritonServer
 
 BAD_SHARE = 0.05
-TOLERANCE = 1e-4  # of a probability: batches of other sizes add up in another order
 PART_S = 2.0  # of jobs that parts are killed of, so that there is something to keep
 MANY_PARTS = f"""
 import sys
@@ -45,8 +45,6 @@ from reelkind.cli.main import main
 parts.SECONDS_PER_PART = {PART_S}
 sys.exit(main(sys.argv[1:]))
 """
-
-Answers = Mapping[str, Prediction | Failure]
 
 
 class Stand:
@@ -133,28 +131,6 @@ def stormy_job(stand: Stand, videos: Sequence[Path], out: Path) -> dict[str, Any
     return {"rows_kept_of_the_killed_driver": kept, "status": job.wait()}
 
 
-def compare(out: Path, videos: Sequence[Path], right: Answers) -> dict[str, int]:
-    """Rows of a table beside what the plain loop said."""
-    found = parts.read(out, ["uri", "label", "scores", "error"]).to_pylist()
-    by_uri = {row["uri"]: row for row in found}
-    return {
-        "rows": len(found),
-        "errors": sum(row["error"] is not None for row in found),
-        "duplicates": len(found) - len(by_uri),
-        "lost": len({str(video) for video in videos} - by_uri.keys()),
-        "wrong": sum(not _agrees(row, right[uri]) for uri, row in by_uri.items()),
-    }
-
-
-def differing(one: Path, other: Path) -> int:
-    """Rows that two tables do not share, timings left out; probabilities may differ by ``TOLERANCE``."""
-    names = [name for name in rows.schema().names if not name.endswith("_ms")]
-    first, second = ({row["uri"]: row for row in parts.read(out, names).to_pylist()} for out in (one, other))
-    return len(first.keys() ^ second.keys()) + sum(
-        not _same(row, second[uri]) for uri, row in first.items() if uri in second
-    )
-
-
 def eager_peer(stand: Stand, videos: Sequence[Path], bundle: Path, scratch: Path) -> dict[str, Any]:
     """The peer's job: seconds and videos a second of the whole command."""
     listed = scratch / "peer.txt"
@@ -189,6 +165,7 @@ def measure(
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reelkind-bulk-")))
         videos = made_videos.make(scratch / "videos", num_videos, BAD_SHARE)
+        fetching = fetch_cost.measure(scratch)
         cluster = stack.enter_context(two_nodes())
         server = stack.enter_context(embedded_server([bundle], ensembles=[specs.classify_name()]))
         stand = Stand(cluster, server, options)
@@ -230,6 +207,7 @@ def measure(
             "job_to_plain_loop": round(jobs[-1]["videos_per_second"] / plain_rate, 3),
             "peer": peer,
             "job_of_that_size_to_peer": _beside(jobs, peer),
+            "fetching_cpu_s_per_gb": fetching,
             "jobs": jobs,
             "machine": machine,
         }
@@ -246,24 +224,6 @@ def _stage_ms(answers: Answers) -> dict[str, float]:
     return {
         f"mean_{name}_ms": round(sum(each[name] for each in timings) / len(timings), 1) for name in ("decode", "infer")
     }
-
-
-def _agrees(row: Mapping[str, Any], answer: Prediction | Failure) -> bool:
-    if isinstance(answer, Failure):
-        return row["label"] is None and row["error"] is not None
-    return row["label"] == answer.label and _near(row["scores"], answer.scores)
-
-
-def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    exact = {"uri", "sha256", "label", "subcategory", "error_class", "error", "weights", "warnings"}
-    near = (
-        _near(one["scores"], other["scores"]) if one["scores"] and other["scores"] else one["scores"] == other["scores"]
-    )
-    return near and all(one[name] == other[name] for name in exact)
-
-
-def _near(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
-    return all(abs(one[name] - other[name]) <= TOLERANCE for name in other)
 
 
 def _num_rows(out: Path) -> int:
@@ -296,9 +256,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     report["beside"] = args.beside or "nothing"
     if not args.quick:
         args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    shown = {key: value for key, value in report.items() if key not in ("machine", "jobs")}
-    shown["jobs"] = [{key: each[key] for key in each if not key.startswith("memory")} for each in report["jobs"]]
-    print(json.dumps(shown, indent=2))
+    print(page.page(report))
     bad = sum(report[job][count] for job in ("calm", "stormy") for count in ("duplicates", "lost", "wrong"))
     return 1 if bad or report["stormy"]["differs"] else 0
 

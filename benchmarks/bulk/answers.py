@@ -1,0 +1,55 @@
+"""A table beside the answers of a plain client, and beside another table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reelkind.bulk import parts, rows
+from reelkind.client import Failure, Prediction
+
+TOLERANCE = 1e-4  # of a probability: batches of other sizes add up in another order
+
+Answers = Mapping[str, Prediction | Failure]
+"""Path -> what the client said."""
+
+
+def compare(out: Path, videos: Sequence[Path], right: Answers) -> dict[str, int]:
+    """Rows of a table beside what the plain loop said."""
+    found = parts.read(out, ["uri", "label", "scores", "error"]).to_pylist()
+    by_uri = {row["uri"]: row for row in found}
+    return {
+        "rows": len(found),
+        "errors": sum(row["error"] is not None for row in found),
+        "duplicates": len(found) - len(by_uri),
+        "lost": len({str(video) for video in videos} - by_uri.keys()),
+        "wrong": sum(not _agrees(row, right[uri]) for uri, row in by_uri.items()),
+    }
+
+
+def differing(one: Path, other: Path) -> int:
+    """Rows that two tables do not share, timings left out; probabilities may differ by ``TOLERANCE``."""
+    names = [name for name in rows.schema().names if not name.endswith("_ms")]
+    first, second = ({row["uri"]: row for row in parts.read(out, names).to_pylist()} for out in (one, other))
+    return len(first.keys() ^ second.keys()) + sum(
+        not _same(row, second[uri]) for uri, row in first.items() if uri in second
+    )
+
+
+def _agrees(row: Mapping[str, Any], answer: Prediction | Failure) -> bool:
+    if isinstance(answer, Failure):
+        return row["label"] is None and row["error"] is not None
+    return row["label"] == answer.label and _near(row["scores"], answer.scores)
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    exact = {"uri", "sha256", "label", "subcategory", "error_class", "error", "weights", "warnings"}
+    near = (
+        _near(one["scores"], other["scores"]) if one["scores"] and other["scores"] else one["scores"] == other["scores"]
+    )
+    return near and all(one[name] == other[name] for name in exact)
+
+
+def _near(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    return all(abs(one[name] - other[name]) <= TOLERANCE for name in other)
