@@ -45,11 +45,11 @@ def _agrees(row: Mapping[str, Any], answer: Prediction | Failure) -> bool:
 
 def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     exact = {"uri", "sha256", "label", "subcategory", "error_class", "error", "weights", "warnings"}
-    near = (
-        _near(one["scores"], other["scores"]) if one["scores"] and other["scores"] else one["scores"] == other["scores"]
-    )
-    return near and all(one[name] == other[name] for name in exact)
+    return _near(one["scores"], other["scores"]) and all(one[name] == other[name] for name in exact)
 
 
-def _near(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+def _near(one: Mapping[str, float] | None, other: Mapping[str, float] | None) -> bool:
+    """Whether both are missing, or each class is as likely in the one as in the other."""
+    if one is None or other is None:
+        return one is other
     return all(abs(one[name] - other[name]) <= TOLERANCE for name in other)

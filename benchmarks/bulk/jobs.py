@@ -37,6 +37,7 @@ from reelkind.deployment.embedded import embedded_server, packaged_bundle
 from reelkind.serving.server import TritonServer
 
 BAD_SHARE = 0.05
+MOMENTS = 20  # of each process that are kept
 PART_S = 2.0  # of jobs that parts are killed of, so that there is something to keep
 MANY_PARTS = f"""
 import sys
@@ -108,9 +109,9 @@ def calm_job(stand: Stand, videos: Sequence[Path], out: Path) -> dict[str, Any]:
         "bytes_per_row": round(sum(path.stat().st_size for path in parts.paths(out)) / len(videos), 1),
         "memory_mib": memory,
         "memory_over_time": {
-            f"{trace.name} {pid}": {"s": trace.moments_s[::10], "mib": trace.memory_mib[::10]}
+            f"{trace.name} {pid}": dict(zip(trace.moments_s[::step], trace.memory_mib[::step], strict=True))
             for pid, trace in watch.traces.items()
-            if growth(trace)
+            if growth(trace) and (step := max(1, len(trace.moments_s) // MOMENTS))
         },
     }
 

@@ -19,10 +19,10 @@ INTERVAL_S = 0.5
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 _NAMES = (  # of what is found in a command line, the first that fits
     (r"ray::\w*MapWorker", "actor"),
-    (r"ray::", "other Ray worker"),
+    (r"ray::(\w+)", r"ray::\1"),
     (r"raylet/raylet", "raylet"),
     (r"gcs_server", "gcs_server"),
-    (r"triton_python_backend_stub.*models/([a-z_0-9]+)", r"model \1"),
+    (r"triton_python_backend_stub \S+/(\w+)/\d+/model", r"model \1"),
     (r"tritonserver", "tritonserver"),
     (r"worker_main", "decoder"),
     (r"reelkind.* bulk ", "driver"),
