@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ _PART_BYTES = 1 << 20
 _TRIES = 3
 _PAUSE_S = 1.0  # before the second try; twice as long before the third
 _SILENCE_S = 60.0  # of a file server, until that try has failed
+_FORBIDDEN = "may not be read with the credentials of this process"
 _REMOTE = ("http", "https", "s3")
 _OURS = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE}  # troubles of this machine
 
@@ -53,6 +55,7 @@ def fetched(uri: str, folder: str) -> Iterator[Fetched]:
         OSError: if this machine has no room for it.
     """
     scheme, separator, rest = uri.partition("://")
+    scheme = scheme.lower()
     if not separator or scheme == "file":
         path = os.path.join(folder, os.fsdecode(unquote_to_bytes(rest)) if separator else uri)  # noqa: PTH118
         yield Fetched(path, source_of(path).sha256)
@@ -73,35 +76,36 @@ def _download(uri: str, target: Path) -> str:
         except FileNotFoundError as error:
             raise FetchError(uri, "no such file") from error
         except PermissionError as error:
-            raise FetchError(uri, "may not be read with the credentials of this process") from error
+            raise FetchError(uri, _FORBIDDEN) from error
         except Exception as error:  # each file system has its own for a connection that broke
             if isinstance(error, OSError) and error.errno in _OURS:
                 raise
+            if getattr(error, "status", None) in (401, 403):  # aiohttp's
+                raise FetchError(uri, _FORBIDDEN) from error
             problem = error
     said = " ".join(str(problem).split()) or type(problem).__name__
     raise FetchError(uri, f"cannot be fetched, tried {_TRIES} times: {said}") from problem
 
 
 def _copy(uri: str, target: Path) -> str:
-    digest = hashlib.sha256()
-    with _open(uri) as source, target.open("wb") as file:
-        while part := source.read(_PART_BYTES):
-            digest.update(part)
-            file.write(part)
-    return digest.hexdigest()
-
-
-def _open(uri: str) -> Any:
-    """A binary stream."""
+    """SHA-256 of what was written."""
     scheme, _, rest = uri.partition("://")
-    if scheme == "s3":
-        return _s3().open_input_stream(rest)
+    if scheme.lower() == "s3":
+        with _s3().open_input_stream(rest) as source, target.open("wb") as file:
+            shutil.copyfileobj(source, file, _PART_BYTES)
+    else:
+        _http().get_file(uri, os.fspath(target))  # its open() takes every trouble for a file that is not there
+    with target.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@cache
+def _http() -> Any:
     import aiohttp
     import fsspec
 
     patience = aiohttp.ClientTimeout(total=None, sock_connect=_SILENCE_S, sock_read=_SILENCE_S)  # however large it is
-    # 0: one request that streams, also from servers without ranges.
-    return fsspec.open(uri, "rb", block_size=0, client_kwargs={"timeout": patience})
+    return fsspec.filesystem("http", client_kwargs={"timeout": patience})
 
 
 @cache

@@ -28,7 +28,11 @@ def read_uris(source: str, column: str, stdin: BinaryIO) -> list[str]:
     Raises:
         BulkError: naming the source, if it cannot be read, lacks the column or names nothing.
     """
-    uris = list(dict.fromkeys(uri for uri in _found(source, column, stdin) if uri))
+    try:
+        uris = list(dict.fromkeys(uri for uri in _found(source, column, stdin) if uri))
+        "".join(uris).encode()
+    except UnicodeError as error:
+        raise BulkError(f"{source}: is no UTF-8 text: {error}") from error
     if not uris:
         raise BulkError(f"{'standard input' if source == STDIN else source}: names no videos")
     return uris
@@ -72,8 +76,11 @@ def _from_csv(path: Path, column: str) -> Iterator[str]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         _check_column(path, column, reader.fieldnames or ())
-        for row in reader:
-            yield row[column] or ""
+        try:
+            for row in reader:
+                yield row[column] or ""
+        except csv.Error as error:
+            raise BulkError(f"{path}, after line {reader.line_num}: no CSV: {error}") from error
 
 
 def _from_jsonl(path: Path, column: str) -> Iterator[str]:
@@ -99,7 +106,7 @@ def _from_parquet(path: Path, column: str) -> Iterator[str]:
             _check_column(path, column, file.schema_arrow.names)
             for batch in file.iter_batches(columns=[column]):
                 yield from (value or "" for value in batch.column(0).cast(pa.string()).to_pylist())
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise BulkError(f"{path}: no Parquet with a text column {column!r}: {error}") from error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from reelkind.deployment.embedded import packaged_bundle
 
 from .options.arguments import UsageError, positive
+from .output.talk import say
 
 _DESCRIPTION = """\
 Measure. Every verb takes --quick (at most three minutes on two cores; figures to try it with, not to quote) and --json
@@ -121,7 +121,7 @@ def run_serve(args: argparse.Namespace) -> int:
         repeats=args.repeats,
         window_s=args.window,
     )
-    report = serve.measure(plan, _folders(args), args.url, progress=_say, num_frames=args.frames, quick=args.quick)
+    report = serve.measure(plan, _folders(args), args.url, progress=say, num_frames=args.frames, quick=args.quick)
     _finish(args, report, serve_page.page(report), serve_page.PLOTS)
     return 1 if any("reason" in row for row in report["rows"]) else 0
 
@@ -137,7 +137,7 @@ def run_peers(args: argparse.Namespace) -> int:
         repeats=args.repeats or (3 if args.quick else 5),
         wanted=args.peer,
         quick=args.quick,
-        progress=_say,
+        progress=say,
     )
     _finish(args, report, peers.page(report), peers.PLOTS)
     return 0
@@ -153,7 +153,7 @@ def run_decode(args: argparse.Namespace) -> int:
         repeats=args.repeats or 3,
         wanted=args.reader,
         folder=args.videos,
-        progress=_say,
+        progress=say,
     )
     _finish(args, report, decode.page(report), {})
     return 0
@@ -164,7 +164,7 @@ def run_scale(args: argparse.Namespace) -> int:
     from reelkind.benchmarks import scale
 
     report = scale.measure(
-        args.member or packaged_bundle(None).name, quick=args.quick, repeats=args.repeats or 3, progress=_say
+        args.member or packaged_bundle(None).name, quick=args.quick, repeats=args.repeats or 3, progress=say
     )
     _finish(args, report, scale.page(report), scale.PLOTS)
     return 0
@@ -188,11 +188,7 @@ def _finish(args: argparse.Namespace, report: Mapping[str, Any], page: str, plot
         from reelkind.benchmarks.reports import write
 
         for file in write(args.json, report, page, plots):
-            _say(f"wrote {file}")
-
-
-def _say(line: str) -> None:
-    print(f"reelkind: {line}", file=sys.stderr, flush=True)
+            say(f"wrote {file}")
 
 
 def _rate_share(text: str) -> float:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from .options import connecting
 from .options.arguments import UsageError
 from .output import printing
+from .output.talk import EXIT_FAILED, EXIT_OK, say
 
 if TYPE_CHECKING:
     from reelkind.bulk.node_servers import NodeServers
     from reelkind.bulk.parts import Writer
 
 REPORT = "report"
-EXIT_OK, EXIT_FAILED = 0, 1
 
 _DESCRIPTION = """\
 Classify any number of videos into Parquet parts below DIR, one row an input; run it again to go on
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         finished = set(parts.read(args.out, ["uri"]).column("uri").to_pylist())
         missing = [uri for uri in uris if uri not in finished]
         if len(missing) < len(uris):
-            connecting.say(f"{len(uris) - len(missing)} of {len(uris)} have their row already")
+            say(f"{len(uris) - len(missing)} of {len(uris)} have their row already")
         return _classify(missing, len(uris), parts.Writer(args.out, finished), args) if missing else EXIT_OK
 
 
@@ -104,24 +104,25 @@ def _classify(missing: list[str], num_all: int, writer: Writer, args: argparse.N
         reason = run_job(missing, task, writer, num_actors=args.jobs, address=args.ray, progress=bar.update)
     if reason is not None:
         num_rowless = sum(uri not in writer.finished for uri in missing)
-        connecting.say(f"{num_rowless} of {num_all} have no row yet: run the same command again ({reason})")
+        say(f"{num_rowless} of {num_all} have no row yet: run the same command again ({reason})")
         return EXIT_FAILED
-    connecting.say(f"{num_all} rows in {args.out}")
+    say(f"{num_all} rows in {args.out}")
     return EXIT_OK
 
 
 def _server(args: argparse.Namespace, stack: ExitStack) -> str | NodeServers:
     """Address of the server that was named, is there or is started for the run; else what each node has to serve."""
     from reelkind.client import InlineDecoder
-    from reelkind.core.specs import classify_features_name, classify_name, features_name
+    from reelkind.core.specs import Models, models_of
 
-    needs = (classify_name, features_name, classify_features_name) if args.timeline else (classify_name,)
+    needs = Models._fields if args.timeline else ("classify",)
     if args.local_server:
         from reelkind.bulk.node_servers import NodeServers
         from reelkind.deployment.embedded import packaged_bundle
 
         bundles = tuple(str(Path(each).absolute()) for each in args.bundle or [packaged_bundle(args.member)])
-        return NodeServers(bundles, tuple(name(connecting.group(args), args.tta) for name in needs))
+        models = models_of(connecting.group(args), args.tta)
+        return NodeServers(bundles, tuple(getattr(models, kind) for kind in needs))
     client = connecting.connect(args, stack, InlineDecoder(), needs=needs)
     client.server_info()
     return client.url
@@ -130,6 +131,7 @@ def _server(args: argparse.Namespace, stack: ExitStack) -> str | NodeServers:
 def _report(args: argparse.Namespace) -> int:
     from reelkind.bulk.contact_sheet import strips
     from reelkind.bulk.report import REPORT_NAME, html, summarise, text
+    from reelkind.core.files.whole_files import write_whole
 
     folder = Path(args.table)
     summary = summarise(folder)
@@ -138,6 +140,6 @@ def _report(args: argparse.Namespace) -> int:
         decoder = connecting.decoder(args, stack)
         pictures = strips((uri for uri, _, _ in summary.doubtful), str(Path.cwd()), decoder)
     page = folder / REPORT_NAME
-    page.write_text(html(summary, pictures), encoding="utf-8")
-    connecting.say(f"the same as a page, with pictures: {page}")
+    write_whole(page, html(summary, pictures))
+    say(f"the same as a page, with pictures: {page}")
     return EXIT_OK

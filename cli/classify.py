@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from .options import connecting
 from .options.arguments import UsageError, positive
 from .output import printing
+from .output.talk import EXIT_FAILED, say
 
 if TYPE_CHECKING:
     from reelkind.client import Client, FeatureCache
 
     from .output.report import Answer
 
-EXIT_FAILED = 1
 
 _DESCRIPTION = """\
 Tell what kind of picture each video is: animation, gaming, natural or flat.
@@ -64,7 +64,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Classify everything named; see the description of the command."""
-    from reelkind.core.specs import classify_features_name, classify_name, features_name
+    from reelkind.core.specs import Models
 
     from .options import inputs as _inputs
     from .output import report as _report
@@ -78,8 +78,9 @@ def run(args: argparse.Namespace) -> int:
             _report.Csv()  # without rows
         return printing.say_nothing_named()
     with ExitStack() as stack:
-        needs = (classify_name, features_name, classify_features_name)
-        client = connecting.connect(args, stack, connecting.decoder(args, stack), needs=needs, cache=_cache(args))
+        client = connecting.connect(
+            args, stack, connecting.decoder(args, stack), needs=Models._fields, cache=_cache(args)
+        )
         info = client.server_info()
         _report.warn_untrained(info)
         report = _report.make(args, inputs, info)
@@ -89,11 +90,11 @@ def run(args: argparse.Namespace) -> int:
 def _print_all(report: Any, answers: Iterable[Answer], inputs: Any, args: argparse.Namespace) -> int:
     from reelkind.client import Failure
 
-    from .output.report import Progress
+    from .output.report import CountBar
 
     total = len(inputs) if isinstance(inputs, list) else None
     num_answers = num_failed = 0
-    with Progress(total, shown=not args.no_progress) as progress:
+    with CountBar(total, shown=not args.no_progress) as progress:
         for answer in answers:
             num_answers += 1
             num_failed += isinstance(answer, Failure)
@@ -101,7 +102,7 @@ def _print_all(report: Any, answers: Iterable[Answer], inputs: Any, args: argpar
                 report.add(answer)
             progress.advance()
     if num_failed and num_answers > 1:
-        connecting.say(f"{num_failed} of {num_answers} without an answer")
+        say(f"{num_failed} of {num_answers} without an answer")
     return EXIT_FAILED if num_failed else 0
 
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options.arguments import positive
+from .options.arguments import UsageError, positive
+from .options.bundles import load_all
+from .output.talk import EXIT_FAILED, EXIT_OK, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from reelkind.core.bundle import Bundle
 
-EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
 _DESCRIPTION = """\
 Measure bundles on labelled clips and stills, through the graphs that are served, and write a report.
@@ -79,19 +79,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, write the report, print its table."""
-    from reelkind.core.bundle import load
     from reelkind.core.files.user_cache import user_cache
     from reelkind.evaluation.evaluate import Wanted, evaluate
     from reelkind.evaluation.report import headlines
 
-    if problem := _contradiction(args):
-        print(f"reelkind: {problem}", file=sys.stderr)
-        return EXIT_USAGE
-    bundles = [load(folder) for folder in args.bundles]
+    _refuse_contradictions(args)
+    bundles = load_all(args.bundles)
     _refuse_other_folders(args.out)
-    for bundle in bundles:
-        if not bundle.trained:
-            print(f"reelkind: bundle {bundle.name!r} has random weights: its answers mean nothing", file=sys.stderr)
     args.cache = args.cache or user_cache("evaluation")
     wanted = Wanted(**{each.name: getattr(args, each.name) for each in fields(Wanted)})
     report = evaluate(bundles, wanted)
@@ -108,23 +102,23 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_FAILED if report["problems"] else EXIT_OK
 
 
-def _contradiction(args: argparse.Namespace) -> str | None:
+def _refuse_contradictions(args: argparse.Namespace) -> None:
     needs_files = args.tta or args.shortcuts or args.baselines or args.contact_sheet
     if args.split == "held-out" and (args.data or needs_files):
-        return "--split held-out reads no files: leave --data and options that need files out"
+        raise UsageError("--split held-out reads no files: leave --data and options that need files out")
     if args.split != "held-out" and args.data is None:
-        return f"--split {args.split} needs --data FOLDER"
-    return None
+        raise UsageError(f"--split {args.split} needs --data FOLDER")
 
 
 def _write(report: Mapping[str, Any], bundles: Sequence[Bundle], args: argparse.Namespace) -> list[str]:
+    from reelkind.core.files.whole_files import write_whole
     from reelkind.evaluation.plots import draw
     from reelkind.evaluation.report import PAGE_NAME, REPORT_NAME, render
 
     logs = {bundle.name: bundle.path("metrics.jsonl") for bundle in bundles}
     pictures = draw(report, args.out, {name: path for name, path in logs.items() if path.is_file()})
-    (args.out / REPORT_NAME).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (args.out / PAGE_NAME).write_text(render(report, pictures), encoding="utf-8")
+    write_whole(args.out / REPORT_NAME, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    write_whole(args.out / PAGE_NAME, render(report, pictures))
     return pictures
 
 
@@ -138,7 +132,7 @@ def _record(
         prefix = f"{bundle.name}-"  # no name of a bundle holds a hyphen
         plots = {name.removeprefix(prefix): args.out / name for name in pictures if name.startswith(prefix)}
         record(bundle, args.split, for_member(report, bundle.name), plots, bundles)
-        print(f"reelkind: recorded in {bundle.folder}", file=sys.stderr)
+        say(f"recorded in {bundle.folder}")
 
 
 def _refuse_other_folders(folder: Path) -> None:

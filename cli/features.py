@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .options import connecting
 from .options.arguments import frames_per_second
 from .output import printing
+from .output.talk import EXIT_FAILED, say
 
 if TYPE_CHECKING:
     from reelkind.client import Client
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from .options.inputs import Input
 
-EXIT_FAILED = 1
 
 _DESCRIPTION = """\
 Have the backbone's features of videos computed once, and keep them: `reelkind classify` and `reelkind timeline`
@@ -79,10 +79,8 @@ def _add_cache(commands: Any) -> None:
 
 def run_extract(args: argparse.Namespace) -> int:
     """Extract the features of everything named; see the description of the command."""
-    from reelkind.core.specs import features_name
-
     from .options import inputs as _inputs
-    from .output.report import Progress
+    from .output.report import CountBar
 
     printing.take_any_name()
     pairs = _with_targets(_inputs.expand(args.paths, sys.stdin, features=False), args.out)
@@ -92,22 +90,22 @@ def run_extract(args: argparse.Namespace) -> int:
     num_failed = 0
     with ExitStack() as stack:
         decoding = connecting.decoder(args, stack)
-        client = connecting.connect(args, stack, decoding, needs=(features_name,))
+        client = connecting.connect(args, stack, decoding, needs=("features",))
         work = partial(_extract, client, client.features_recipe(rate=args.rate), args)
         # Two more than decode keep the server busy; streams do that by themselves.
         pool = ThreadPoolExecutor(decoding.num_workers + (0 if args.rate else 2))
         stack.callback(pool.shutdown, wait=False, cancel_futures=True)  # interrupted, closing the rest ends its work
-        progress = stack.enter_context(Progress(len(pairs), shown=not args.no_progress))
+        progress = stack.enter_context(CountBar(len(pairs), shown=not args.no_progress))
         for (_, target), problem in zip(pairs, pool.map(work, *zip(*pairs, strict=True)), strict=True):
             with progress.hidden():
                 if problem is None:
                     print(target, flush=True)
                 else:
                     num_failed += 1
-                    connecting.say(problem)
+                    say(problem)
             progress.advance()
     if num_failed and len(pairs) > 1:
-        connecting.say(f"{num_failed} of {len(pairs)} without features")
+        say(f"{num_failed} of {len(pairs)} without features")
     return EXIT_FAILED if num_failed else 0
 
 
@@ -117,7 +115,7 @@ def run_cache(args: argparse.Namespace) -> int:
 
     cache = FeatureCache(args.folder)
     if args.clear:
-        connecting.say(f"removed {cache.clear()} entries")
+        say(f"removed {cache.clear()} entries")
     info = cache.info()
     print(f"{info.folder}: {info.num_entries} entries, {info.num_bytes / 1e6:.1f} MB of {info.max_bytes / 1e6:.0f} MB")
     return 0

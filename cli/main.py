@@ -17,10 +17,7 @@ from . import bench, bulk, classify, evaluate, features, health, plan, promote, 
 from .dataset import command as dataset
 from .export import command as export
 from .options.arguments import UsageError
-
-EXIT_FAILED, EXIT_USAGE = 1, 2
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
-EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
+from .output.talk import EXIT_BROKEN_PIPE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, say
 
 _SUBCOMMANDS = (
     *(classify, timeline, bulk, features, serve, health, web, promote),
@@ -87,12 +84,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except ReelkindError as error:
-        print(f"reelkind: {error}", file=sys.stderr)
+        say(str(error))
         return EXIT_USAGE if _is_misused(error) else EXIT_FAILED
     except ModuleNotFoundError as error:
         if args.command not in _EXTRAS:
             raise
-        print(f"reelkind: this needs {error.name}: pip install 'reelkind[{_EXTRAS[args.command]}]'", file=sys.stderr)
+        say(f"this needs {error.name}: pip install 'reelkind[{_EXTRAS[args.command]}]'")
         return EXIT_FAILED
     except BrokenPipeError:  # the reader has seen enough, as in `| head`
         _give_up_output()
@@ -100,11 +97,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:  # a full disk, a folder that may not be written
         logger.debug("the system refused", exc_info=True)
         reason = error.strerror or str(error)
-        print(f"reelkind: {f'{error.filename}: {reason}' if error.filename else reason}", file=sys.stderr)
+        say(f"{error.filename}: {reason}" if error.filename else reason)
         _give_up_output()
         return EXIT_FAILED
     except KeyboardInterrupt:
-        print("reelkind: interrupted", file=sys.stderr)
+        say("interrupted")
         return EXIT_INTERRUPTED
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reelkind.core.files.whole_files import write_json
 from reelkind.deployment.embedded import default_bundle
 
 from .options.arguments import UsageError, positive, share
@@ -92,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         if capacity:
             numbers = ("slice_ms", "host_ms", "videos_per_day", "slices", "processors")
             report["capacity"] = asdict(capacity) | {key: getattr(capacity, key) for key in numbers}
-        args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_json(args.json, report)
     return 0 if plan.fits else 1
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import chain
@@ -13,15 +12,16 @@ from typing import TYPE_CHECKING
 
 from reelkind.core import bundle as bundles
 
+from .options.arguments import UsageError
+from .options.bundles import load_all
 from .options.connecting import URL_VARIABLE
+from .output.talk import EXIT_OK
 
 if TYPE_CHECKING:
     from reelkind.core.bundle import Bundle
     from reelkind.deployment.versions import VersionedRepository
     from reelkind.serving.control import Control
     from reelkind.serving.state import RunningServer
-
-EXIT_OK, EXIT_USAGE = 0, 2
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -63,12 +63,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Promote or roll back."""
     if (args.bundle is None) != args.rollback:
-        print("reelkind promote: give either a BUNDLE or --rollback", file=sys.stderr)
-        return EXIT_USAGE
+        raise UsageError("give either a BUNDLE or --rollback")
     from reelkind.deployment.versions import VersionedRepository
     from reelkind.serving.control import Control
 
-    bundle = bundles.load(args.bundle) if args.bundle else None  # a wrong folder is said before anything else
+    bundle = load_all([args.bundle])[0] if args.bundle else None  # a wrong folder is said before anything else
     running = _running(args)
     store = VersionedRepository(Path(running.repository))
     if running.tls:
@@ -95,8 +94,6 @@ def _promote(
     from reelkind.deployment.promote import promote
     from reelkind.serving.state import remember_bundle
 
-    if not bundle.trained:
-        print(f"reelkind: bundle {bundle.name!r} has random weights: its answers mean nothing", file=sys.stderr)
     clips = read_clips(args.clips, bundle.num_frames, bundle.backbone.frame_size_px)
     concerned = deployed_member(store, bundle)
     others = neighbours(concerned, bundle, [*map(bundles.load, args.other), *_remembered(running)])

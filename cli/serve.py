@@ -6,7 +6,6 @@ import argparse
 import os
 import re
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,11 +17,11 @@ from reelkind.deployment.embedded import default_bundle, temporary_repository
 
 from .options.arguments import MAX_QUEUE_HELP, UsageError, add_precision, positive
 from .options.server import add_option_arguments, prepare_response_cache, server_options
+from .output.talk import EXIT_FAILED, EXIT_OK, say
 
 if TYPE_CHECKING:
     from reelkind.serving.server import TritonServer
 
-EXIT_OK, EXIT_FAILED = 0, 1
 FLAVOURS = ("auto", "python", "onnxruntime", "tensorrt")
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _NUM_NAMED = 3  # ensembles in the line that says ready
@@ -81,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     if args.prepare:
         from reelkind.serving.install.environment import prepare_server_env
 
-        print(prepare_server_env(_say).folder)
+        print(prepare_server_env(say).folder)
         return EXIT_OK
     _check_together(args)
     with _stop_signals():
@@ -117,7 +116,7 @@ def _serve(args: argparse.Namespace) -> int:
         bundles = {bundle.load(folder).name: folder for folder in args.bundle or [default_bundle()]}
     if args.mig_uuid:
         _use_slice(args.mig_uuid)
-    runtime = find_runtime(_say)
+    runtime = find_runtime(say)
     if args.mig_uuid and runtime.embedded:
         raise UsageError(
             "--mig-uuid is for a tritonserver that can use a GPU, as in NVIDIA's image; the embedded one cannot"
@@ -152,7 +151,7 @@ def _serve(args: argparse.Namespace) -> int:
         stack.enter_context(server)
         stack.enter_context(announced(server, bundles))
         if server.addresses.exposed and not args.tls_client_ca:
-            _say(f"warning: other machines can reach {args.host}, and there is no authentication")
+            say(f"warning: other machines can reach {args.host}, and there is no authentication")
         print(_ready_line(server), flush=True)
         try:
             server.wait()
@@ -217,7 +216,3 @@ def _stop_signals() -> Iterator[None]:
     finally:
         for name, handler in previous.items():
             signal.signal(name, handler)
-
-
-def _say(line: str) -> None:
-    print(f"reelkind: {line}", file=sys.stderr, flush=True)

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from .options import connecting
 from .options.arguments import RATE, SWITCH_PENALTY, WINDOW_S, UsageError, frames_per_second, nats, seconds
 from .output import printing
+from .output.talk import EXIT_FAILED, say
 
 if TYPE_CHECKING:
     from reelkind.client import Client, Timeline
 
     from .options.inputs import Input
-    from .output.timeline_report import Report
+    from .output.timeline_report import TimelineReport
 
-EXIT_FAILED = 1
 
 _DESCRIPTION = """\
 Tell what kind of picture videos of any length show when: segments of animation, gaming, natural and flat.
@@ -82,7 +82,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make the timelines of everything named; see the description of the command."""
-    from reelkind.core.specs import classify_features_name, classify_name, features_name
+    from reelkind.core.specs import Models
 
     from .options import inputs as _inputs
     from .output import report as _report
@@ -100,8 +100,7 @@ def run(args: argparse.Namespace) -> int:
     num_videos = num_failed = 0
     with ExitStack() as stack:
         decoder = connecting.decoder(args, stack)
-        needs = (classify_name, features_name, classify_features_name)
-        client = connecting.connect(args, stack, decoder, needs=needs)
+        client = connecting.connect(args, stack, decoder, needs=Models._fields)
         _report.warn_untrained(client.server_info())
         for item in inputs:
             num_videos += 1
@@ -112,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
     if args.plot:
         timeline_plot.write(timelines, args.plot)
     if num_failed and num_videos > 1:
-        connecting.say(f"{num_failed} of {num_videos} without a whole timeline")
+        say(f"{num_failed} of {num_videos} without a whole timeline")
     return EXIT_FAILED if num_failed else 0
 
 
@@ -127,17 +126,17 @@ def _svg(text: str) -> Path:
     return path
 
 
-def _tell(client: Client, item: Input, args: argparse.Namespace, report: Report) -> Timeline | None:
+def _tell(client: Client, item: Input, args: argparse.Namespace, report: TimelineReport) -> Timeline | None:
     """Print one video's windows and segments as they come; None if there is no timeline."""
     from reelkind.client import Failure, Timeline
     from reelkind.core.errors import ReelkindError, VideoError
 
-    from .output.timeline_report import Progress
+    from .output.timeline_report import TimeBar
 
     try:
         if item.problem is not None:
             raise VideoError(item.path, item.problem)
-        with Progress(item.path, shown=not args.no_progress) as progress:
+        with TimeBar(item.path, shown=not args.no_progress) as progress:
             events = client.stream_timeline(
                 item.path,
                 rate=args.rate,

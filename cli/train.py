@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .output.talk import EXIT_OK
+
 if TYPE_CHECKING:
     from reelkind.core.bundle import Bundle
-
-EXIT_OK = 0
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -13,7 +13,7 @@ from reelkind.core.errors import ConfigError
 from reelkind.training.features_only import track
 from reelkind.training.features_only.track_config import load_features_config
 
-EXIT_OK = 0
+from .output.talk import EXIT_OK
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,7 +6,6 @@ import argparse
 import os
 import secrets
 import signal
-import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from types import FrameType
 from typing import NoReturn
 
 from .options.arguments import UsageError, positive
+from .output.talk import say
 
 DEFAULT_DATA = "reelkind-web"
 TOKEN_VARIABLE, DATABASE_VARIABLE = "REELKIND_WEB_TOKEN", "REELKIND_WEB_DATABASE"
@@ -112,11 +112,11 @@ def run(args: argparse.Namespace) -> int:
                 settings = replace(settings, url=_start_server(args.bundle, stack))
             fleet = stack.enter_context(Fleet(settings, listener))
             fleet.wait_until_served()
-            _say("ready; Ctrl-C ends it" if args.url else "ready, with a server of its own; Ctrl-C ends both")
+            say("ready; Ctrl-C ends it" if args.url else "ready, with a server of its own; Ctrl-C ends both")
             print(f"http://{_shown(args.host)}:{listener.getsockname()[1]}/", flush=True)
             fleet.watch()
         except KeyboardInterrupt:
-            _say("stopping")
+            say("stopping")
     return 0
 
 
@@ -124,8 +124,8 @@ def _start_server(bundles: list[str] | None, stack: ExitStack) -> str:
     """Serve bundles for as long as the page is; the server's address."""
     from reelkind.deployment.embedded import embedded_server, packaged_bundles
 
-    _say("starting the inference server")
-    return stack.enter_context(embedded_server(bundles or packaged_bundles(), progress=_say)).url
+    say("starting the inference server")
+    return stack.enter_context(embedded_server(bundles or packaged_bundles(), progress=say)).url
 
 
 def _shown(host: str) -> str:
@@ -136,7 +136,3 @@ def _shown(host: str) -> str:
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
-
-
-def _say(sentence: str) -> None:
-    print(f"reelkind: {sentence}", file=sys.stderr, flush=True)

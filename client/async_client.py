@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from reelkind.core.errors import ReelkindError
 from reelkind.core.features import Features, Recipe
-from reelkind.core.specs import classify_name
+from reelkind.core.specs import Models
 from reelkind.core.timing.segments import SWITCH_PENALTY
 from reelkind.core.timing.timeline import WINDOW_S
 from reelkind.video.decoding import Decoder
@@ -24,7 +24,7 @@ from .answers.prediction import Failure, Prediction
 from .answers.timeline import Event, Timeline
 from .cache import FeatureCache
 from .in_memory import Data
-from .session import Choice, Session
+from .session import ClientOptions, Session
 from .source import StrPath, check_several, shown
 from .stream import Progress, Wanted
 from .transport.address import Tls
@@ -52,44 +52,33 @@ class AsyncClient:
         cache: FeatureCache | None = None,
     ) -> None:
         self.url = url
-        self._cache = cache
-        self._session = Session(
-            url,
-            blocking=False,
-            member=member,
-            tta=tta,
-            timeout_s=timeout_s,
-            retry_s=retry_s,
-            decoder=decoder,
-            headers=headers,
-            tls=tls,
-            abstain=abstain,
-            num_frames=num_frames,
-            shared_memory=shared_memory,
+        options = ClientOptions(
+            member, tta, timeout_s, retry_s, decoder, headers, tls, abstain, num_frames, shared_memory, cache
         )
+        self._session = Session(url, options, blocking=False)
 
     async def server_info(self, *, member: str | None = None, tta: str | None = None) -> ServerInfo:
         """As ``Client.server_info``."""
-        return await self._session.info(classify_name(*self._session.choose(member, tta)))
+        return await self._session.info(self._session.choose(member, tta).classify)
 
     async def is_ready(self) -> bool:
         """As ``Client.is_ready``."""
-        return await self._session.is_ready(classify_name(*self._session.choose()))
+        return await self._session.is_ready(self._session.choose().classify)
 
     async def wait_until_ready(self, timeout_s: float = 60.0) -> None:
         """As ``Client.wait_until_ready``."""
-        await self._session.wait_until_ready(classify_name(*self._session.choose()), timeout_s)
+        await self._session.wait_until_ready(self._session.choose().classify, timeout_s)
 
     async def classify(self, path: StrPath, *, member: str | None = None, tta: str | None = None) -> Prediction:
         """As ``Client.classify``; decoding does not block the event loop."""
-        return await _features.classify(self._session, self._cache, path, self._session.choose(member, tta))
+        return await _features.classify(self._session, path, self._session.choose(member, tta))
 
     async def classify_bytes(
         self, data: Data, name: str = session.BYTES_NAME, *, member: str | None = None, tta: str | None = None
     ) -> Prediction:
         """As ``Client.classify_bytes``."""
-        choice = self._session.choose(member, tta)
-        return await _features.classify_bytes(self._session, self._cache, data, choice, name)
+        models = self._session.choose(member, tta)
+        return await _features.classify_bytes(self._session, data, models, name)
 
     async def classify_frames(
         self,
@@ -100,7 +89,7 @@ class AsyncClient:
         tta: str | None = None,
     ) -> Prediction | Sequence[Prediction]:
         """As ``Client.classify_frames``."""
-        return await self._session.classify_frames(frames, times_ms, self._session.choose(member, tta))
+        return await self._session.classify_frames(frames, times_ms, self._session.choose(member, tta).classify)
 
     async def extract_features(
         self,
@@ -112,10 +101,10 @@ class AsyncClient:
         tta: str | None = None,
     ) -> Features:
         """As ``Client.extract_features``."""
-        choice = self._session.choose(member, tta)
+        models = self._session.choose(member, tta)
         if rate is None:
-            return await _features.extract_clip(self._session, self._cache, path, choice)
-        return await stream.extract_stream(self._session, path, choice, rate, progress, _spawn)
+            return await _features.extract_clip(self._session, path, models)
+        return await stream.extract_stream(self._session, path, models, rate, progress, _spawn)
 
     async def features_recipe(
         self, *, rate: float | None = None, member: str | None = None, tta: str | None = None
@@ -173,13 +162,13 @@ class AsyncClient:
         """As ``Client.classify_many``."""
         check_several(paths)
         limit = self._session.in_flight(concurrency)
-        choice = self._session.choose(member, tta)
-        await self._session.check(choice)  # a wrong address is one error, not one a file
+        models = self._session.choose(member, tta)
+        await self._session.check(models)  # a wrong address is one error, not one a file
         places = asyncio.Semaphore(limit)
         waiting: deque[asyncio.Task[Prediction | Failure]] = deque()
         try:
             for path in paths:
-                waiting.append(asyncio.create_task(self._attempt(path, choice, places)))
+                waiting.append(asyncio.create_task(self._attempt(path, models, places)))
                 while len(waiting) >= 2 * limit:  # finished ones may queue behind a slow one
                     yield await _next(waiting, ordered)
             while waiting:
@@ -202,14 +191,14 @@ class AsyncClient:
         await self.close()
 
     def _stream(
-        self, path: StrPath, wanted: Wanted, progress: Progress | None, choice: Choice
+        self, path: StrPath, wanted: Wanted, progress: Progress | None, models: Models
     ) -> AsyncGenerator[Event, None]:
-        return stream.timeline(self._session, path, choice, wanted, progress, _spawn)
+        return stream.timeline(self._session, path, models, wanted, progress, _spawn)
 
-    async def _attempt(self, path: StrPath, choice: Choice, places: asyncio.Semaphore) -> Prediction | Failure:
+    async def _attempt(self, path: StrPath, models: Models, places: asyncio.Semaphore) -> Prediction | Failure:
         async with places:
             try:
-                return await _features.classify(self._session, self._cache, path, choice)
+                return await _features.classify(self._session, path, models)
             except ReelkindError as error:
                 return Failure(shown(path), error)
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from reelkind.core.errors import ReelkindError
 from reelkind.core.features import Features, Recipe
-from reelkind.core.specs import classify_name
+from reelkind.core.specs import Models
 from reelkind.core.timing.segments import SWITCH_PENALTY
 from reelkind.core.timing.timeline import WINDOW_S
 from reelkind.video.decoding import Decoder
@@ -22,7 +22,7 @@ from .answers.prediction import Failure, Prediction
 from .answers.timeline import Event, Timeline
 from .cache import FeatureCache
 from .in_memory import Data
-from .session import Choice, Session
+from .session import ClientOptions, Session
 from .source import StrPath, check_several, shown
 from .stream import IN_FLIGHT, Progress, Wanted
 from .transport.address import Tls
@@ -80,21 +80,10 @@ class Client:
         cache: FeatureCache | None = None,
     ) -> None:
         self.url = url
-        self._cache = cache
-        self._session = Session(
-            url,
-            blocking=True,
-            member=member,
-            tta=tta,
-            timeout_s=timeout_s,
-            retry_s=retry_s,
-            decoder=decoder,
-            headers=headers,
-            tls=tls,
-            abstain=abstain,
-            num_frames=num_frames,
-            shared_memory=shared_memory,
+        options = ClientOptions(
+            member, tta, timeout_s, retry_s, decoder, headers, tls, abstain, num_frames, shared_memory, cache
         )
+        self._session = Session(url, options, blocking=True)
 
     def server_info(self, *, member: str | None = None, tta: str | None = None) -> ServerInfo:
         """What the server says of the model that answers.
@@ -102,11 +91,11 @@ class Client:
         Raises:
             ClientError: if it does not answer, lacks the model, or speaks another contract.
         """
-        return finish(self._session.info(classify_name(*self._session.choose(member, tta))))
+        return finish(self._session.info(self._session.choose(member, tta).classify))
 
     def is_ready(self) -> bool:
         """Whether the server says that it can answer; one whose model just crashed still says so."""
-        return finish(self._session.is_ready(classify_name(*self._session.choose())))
+        return finish(self._session.is_ready(self._session.choose().classify))
 
     def wait_until_ready(self, timeout_s: float = 60.0) -> None:
         """Wait for a server that is being started.
@@ -115,7 +104,7 @@ class Client:
             ServerUnavailable: if it is not ready by then.
             ClientError: if waiting cannot help, as with a wrong certificate.
         """
-        finish(self._session.wait_until_ready(classify_name(*self._session.choose()), timeout_s))
+        finish(self._session.wait_until_ready(self._session.choose().classify, timeout_s))
 
     def classify(self, path: StrPath, *, member: str | None = None, tta: str | None = None) -> Prediction:
         """Decode a file and classify it, or classify the features in a ``.features.safetensors`` file.
@@ -125,14 +114,14 @@ class Client:
             FeaturesError: if it holds features that are damaged, or made with something else than the server has.
             ClientError: if the server does not answer.
         """
-        return finish(_features.classify(self._session, self._cache, path, self._session.choose(member, tta)))
+        return finish(_features.classify(self._session, path, self._session.choose(member, tta)))
 
     def classify_bytes(
         self, data: Data, name: str = session.BYTES_NAME, *, member: str | None = None, tta: str | None = None
     ) -> Prediction:
         """Classify a video that is in memory or in an open binary file, called ``name``; errors as ``classify``."""
-        choice = self._session.choose(member, tta)
-        return finish(_features.classify_bytes(self._session, self._cache, data, choice, name))
+        models = self._session.choose(member, tta)
+        return finish(_features.classify_bytes(self._session, data, models, name))
 
     def classify_frames(
         self,
@@ -157,7 +146,7 @@ class Client:
             RequestRejected: if these are no frames, or too many for one request.
             ClientError: if the server does not answer.
         """
-        return finish(self._session.classify_frames(frames, times_ms, self._session.choose(member, tta)))
+        return finish(self._session.classify_frames(frames, times_ms, self._session.choose(member, tta).classify))
 
     def extract_features(
         self,
@@ -181,11 +170,11 @@ class Client:
             VideoError: if the file cannot be read as video, to its end.
             ClientError: if the server does not answer.
         """
-        choice = self._session.choose(member, tta)
+        models = self._session.choose(member, tta)
         if rate is None:
-            return finish(_features.extract_clip(self._session, self._cache, path, choice))
+            return finish(_features.extract_clip(self._session, path, models))
         with Threads(IN_FLIGHT) as spawn:
-            return finish(stream.extract_stream(self._session, path, choice, rate, progress, spawn))
+            return finish(stream.extract_stream(self._session, path, models, rate, progress, spawn))
 
     def features_recipe(
         self, *, rate: float | None = None, member: str | None = None, tta: str | None = None
@@ -277,9 +266,9 @@ class Client:
         """
         check_several(paths)
         limit = self._session.in_flight(concurrency)
-        choice = self._session.choose(member, tta)
-        finish(self._session.check(choice))  # a wrong address is one error, not one a file
-        return run_many(partial(self._attempt, choice), paths, limit, ordered=ordered)
+        models = self._session.choose(member, tta)
+        finish(self._session.check(models))  # a wrong address is one error, not one a file
+        return run_many(partial(self._attempt, models), paths, limit, ordered=ordered)
 
     def close(self) -> None:
         """Close the connection; calls under way end with ``RequestCancelled``."""
@@ -294,12 +283,12 @@ class Client:
         self.close()
 
     def _stream(
-        self, path: StrPath, wanted: Wanted, progress: Progress | None, choice: Choice
+        self, path: StrPath, wanted: Wanted, progress: Progress | None, models: Models
     ) -> Generator[Event, None, None]:
-        return iterate(partial(stream.timeline, self._session, path, choice, wanted, progress), IN_FLIGHT)
+        return iterate(partial(stream.timeline, self._session, path, models, wanted, progress), IN_FLIGHT)
 
-    def _attempt(self, choice: Choice, path: StrPath) -> Prediction | Failure:
+    def _attempt(self, models: Models, path: StrPath) -> Prediction | Failure:
         try:
-            return finish(_features.classify(self._session, self._cache, path, choice))
+            return finish(_features.classify(self._session, path, models))
         except ReelkindError as error:
             return Failure(shown(path), error)

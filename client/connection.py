@@ -12,7 +12,6 @@ from .answers.handshake import ServerInfo
 from .transport.address import Address, Tls, check_headers, parse_target, tls_for
 from .transport.errors import (
     ClientError,
-    InvalidOption,
     ModelUnavailable,
     RequestTimeout,
     ServerBusy,
@@ -27,7 +26,6 @@ from .transport.transport import Array, Transport
 
 PROBE_TIMEOUT_S = 5.0  # liveness and handshake carry no frames
 READY_PAUSE_S = 0.25
-MAX_SECONDS = 86_400  # a day; system calls overflow at some weeks
 INFO_AGE_S = 5.0  # a server may get other weights while it runs; asking costs a millisecond
 PASSING = (ServerUnavailable, ServerBusy, ModelUnavailable, RequestTimeout)  # of a server that is being started
 
@@ -59,10 +57,6 @@ class Connection:
         target = parse_target(url)
         address = target.first
         self.url = url
-        if not 0 < timeout_s <= MAX_SECONDS:
-            raise InvalidOption(f"timeout_s must be above 0 and at most {MAX_SECONDS} (a day), got {timeout_s}")
-        if not 0 <= retry_s <= MAX_SECONDS:
-            raise InvalidOption(f"retry_s must be from 0 (never again) to {MAX_SECONDS} (a day), got {retry_s}")
         self._timeout_s, self._retry_s = timeout_s, retry_s
         connect = partial(_open_transport, headers=check_headers(headers or {}), tls=tls_for(address, tls))
         self.transport: Transport = (

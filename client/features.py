@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reelkind.core import specs, tensors
+from reelkind.core import tensors
 from reelkind.core.errors import VideoError
 from reelkind.core.features import CLIP, STREAM, Features, Recipe, Source, tensor_name
 from reelkind.core.files import features_files as files
+from reelkind.core.specs import Models
 from reelkind.core.timing.clips import EXACT
 
 from .answers import wire
 from .answers.handshake import ServerInfo
 from .answers.prediction import ModelInfo, Prediction
 from .in_memory import Data, as_file
-from .session import Choice, Session
+from .session import Session
 from .source import StrPath, check_path, source_of, stamp, unchanged
 from .transport.errors import ContractMismatch, ServerFailed
 from .transport.transport import Array
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
 NAME = "<features>"
 
 
-async def server_recipe(session: Session, choice: Choice, rate: float | None) -> Recipe:
+async def server_recipe(session: Session, models: Models, rate: float | None) -> Recipe:
     """How a server makes features: of clips, or of streams if there is a rate."""
-    return recipe_of(await session.info(specs.features_name(*choice)), rate, session.decoder.seek)
+    return recipe_of(await session.info(models.features), rate, session.decoder.seek)
 
 
 def recipe_of(info: ServerInfo, rate: float | None = None, seek: str = EXACT) -> Recipe:
@@ -51,32 +52,30 @@ def recipe_of(info: ServerInfo, rate: float | None = None, seek: str = EXACT) ->
     )
 
 
-async def classify(session: Session, cache: FeatureCache | None, path: StrPath, choice: Choice) -> Prediction:
+async def classify(session: Session, path: StrPath, models: Models) -> Prediction:
     """A video file or a features file to a prediction, by way of the cache if there is one."""
     check_path(path)
     if files.is_features_file(path):
         features = await session.transport.offload(files.load, path)
-        return await classify_features(session, features, choice, os.fspath(path))
-    if cache is not None:
-        return await classify_cached(session, cache, path, choice)
-    return await session.classify(path, choice)
+        return await classify_features(session, features, models, os.fspath(path))
+    if session.cache is not None:
+        return await classify_cached(session, session.cache, path, models)
+    return await session.classify(path, models.classify)
 
 
-async def classify_bytes(
-    session: Session, cache: FeatureCache | None, data: Data, choice: Choice, name: str
-) -> Prediction:
+async def classify_bytes(session: Session, data: Data, models: Models, name: str) -> Prediction:
     """A video that is no file to a prediction, by way of the cache if there is one."""
-    if cache is None:
-        return await session.classify_bytes(data, choice, name)
+    if session.cache is None:
+        return await session.classify_bytes(data, models.classify, name)
     with ExitStack() as stack:
         path = await session.transport.offload(stack.enter_context, as_file(data, name))
         try:
-            return replace(await classify_cached(session, cache, path, choice), path=name)
+            return replace(await classify_cached(session, session.cache, path, models), path=name)
         except VideoError as error:
             raise VideoError(name, error.reason) from None
 
 
-async def extract_clip(session: Session, cache: FeatureCache | None, path: StrPath, choice: Choice) -> Features:
+async def extract_clip(session: Session, path: StrPath, models: Models) -> Features:
     """Decode a file and have its features computed, if they are not in the cache.
 
     Raises:
@@ -84,39 +83,40 @@ async def extract_clip(session: Session, cache: FeatureCache | None, path: StrPa
         ClientError: if the server does not answer.
     """
     check_path(path)
+    cache = session.cache
     with unchanged(path):
         source = await session.transport.offload(source_of if cache is None else cache.source_of, path)
         if cache is not None:
-            info = await session.info(specs.features_name(*choice), fresh=True)
+            info = await session.info(models.features, fresh=True)
             recipe = recipe_of(info, seek=session.decoder.seek)
             found = await session.transport.offload(cache.get, source, recipe)
             if found is not None:
                 return replace(found, source=source)  # the same contents may have had another name
-        features, _ = await _extract(session, path, source, choice)
+        features, _ = await _extract(session, path, source, models)
     if cache is not None:
         await session.transport.offload(cache.put, features)
     return features
 
 
-async def classify_features(session: Session, features: Features, choice: Choice, called: str) -> Prediction:
+async def classify_features(session: Session, features: Features, models: Models, called: str) -> Prediction:
     """Features to a prediction, without the video.
 
     Args:
         session: the connection.
         features: of a clip.
-        choice: the model.
+        models: who answers.
         called: what errors, and the prediction, call the features.
 
     Raises:
         FeaturesError: if they were made with something else than the server has.
         ClientError: if the server does not answer.
     """
-    info = await session.info(specs.features_name(*choice))
+    info = await session.info(models.features)
     features.check_made_as(recipe_of(info), called)
-    return await _classify(session, features, info.model.views, choice, called)
+    return await _classify(session, features, info.model.views, models, called)
 
 
-async def classify_cached(session: Session, cache: FeatureCache, path: StrPath, choice: Choice) -> Prediction:
+async def classify_cached(session: Session, cache: FeatureCache, path: StrPath, models: Models) -> Prediction:
     """Classify a file whose features may have been computed before; else compute and keep them.
 
     Raises:
@@ -125,25 +125,25 @@ async def classify_cached(session: Session, cache: FeatureCache, path: StrPath, 
     """
     for _ in range(2):
         with suppress(ContractMismatch):  # weights were replaced: features of the old ones do not fit the new head
-            return await _classify_cached(session, cache, path, choice)
-        await session.info(specs.features_name(*choice), fresh=True)
-    return await session.classify(path, choice)
+            return await _classify_cached(session, cache, path, models)
+        await session.info(models.features, fresh=True)
+    return await session.classify(path, models.classify)
 
 
-async def _classify_cached(session: Session, cache: FeatureCache, path: StrPath, choice: Choice) -> Prediction:
+async def _classify_cached(session: Session, cache: FeatureCache, path: StrPath, models: Models) -> Prediction:
     started = time.perf_counter()
     before = stamp(path)
     source = await session.transport.offload(cache.source_of, path)
-    info = await session.info(specs.features_name(*choice))
+    info = await session.info(models.features)
     views, called = info.model.views, os.fspath(path)
     found = await session.transport.offload(cache.get, source, recipe_of(info, seek=session.decoder.seek))
     if found is not None:
         read_ms = (time.perf_counter() - started) * 1000
-        return replace(await _classify(session, found, views, choice, called, read_ms), from_cache=True)
-    features, decode_ms = await _extract(session, path, source, choice)
+        return replace(await _classify(session, found, views, models, called, read_ms), from_cache=True)
+    features, decode_ms = await _extract(session, path, source, models)
     if stamp(path) == before:  # else these may not be the features of what was hashed
         await session.transport.offload(cache.put, features)
-    answer = await _classify(session, features, views, choice, called)
+    answer = await _classify(session, features, views, models, called)
     total_ms = (time.perf_counter() - started) * 1000
     return replace(answer, timings_ms={"decode": decode_ms, "infer": total_ms - decode_ms, "total": total_ms})
 
@@ -170,9 +170,9 @@ def check_finite(features: Mapping[str, Array], url: str) -> None:
         raise ServerFailed(f"the server at {url} answered with features that are not numbers")
 
 
-async def _extract(session: Session, path: StrPath, source: Source, choice: Choice) -> tuple[Features, float]:
+async def _extract(session: Session, path: StrPath, source: Source, models: Models) -> tuple[Features, float]:
     """Features, and the milliseconds that decoding took."""
-    model = specs.features_name(*choice)
+    model = models.features
     info = await session.info(model, fresh=True)
     decoded = await session.transport.offload(
         session.decoder.decode, path, num_frames=info.num_frames, size_px=info.frame_size_px
@@ -190,11 +190,11 @@ async def _classify(
     session: Session,
     features: Features,
     views: tuple[str, ...],
-    choice: Choice,
+    models: Models,
     called: str,
     decode_ms: float = 0.0,
 ) -> Prediction:
-    model = specs.classify_features_name(*choice)
+    model = models.classify_features
     (answer,) = await session.predict(
         model,
         features.first_views(len(views)),

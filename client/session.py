@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from reelkind.core import specs, tensors
+from reelkind.core.specs import Models
 from reelkind.video.decoding import Decoded, Decoder, InlineDecoder
 
 from .answers import wire
 from .answers.handshake import ServerInfo
 from .answers.prediction import Prediction
 from .answers.wire import Threshold
+from .cache import FeatureCache
 from .connection import Connection
 from .in_memory import Data, decode_data
 from .source import StrPath
@@ -27,63 +29,89 @@ from .transport.transport import Array
 DEFAULT_URL = "127.0.0.1:8001"  # Triton's gRPC port
 TIMEOUT_S = 60.0  # one call with its retries; on a busy laptop a transformer takes ten seconds, behind others more
 RETRY_S = 20.0  # a crashed model is back within five seconds, a restarted server within fifteen
+MAX_SECONDS = 86_400  # a day; system calls overflow at some weeks
 BYTES_NAME = "<bytes>"
 
-Choice = tuple[str | None, str]
-"""Group of members and test-time augmentation: arguments of the names in ``core.specs``."""
+
+@dataclass(frozen=True)
+class ClientOptions:
+    """What a client is made for; see ``Client``.
+
+    Raises:
+        InvalidOption: if one of these is of no use.
+    """
+
+    member: str | None
+    tta: str
+    timeout_s: float
+    retry_s: float
+    decoder: Decoder | None
+    headers: Mapping[str, str] | None
+    tls: bool | Tls
+    abstain: bool | float
+    num_frames: int | None
+    shared_memory: bool
+    cache: FeatureCache | None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.timeout_s <= MAX_SECONDS:
+            raise InvalidOption(f"timeout_s must be above 0 and at most {MAX_SECONDS} (a day), got {self.timeout_s}")
+        if not 0 <= self.retry_s <= MAX_SECONDS:
+            raise InvalidOption(f"retry_s must be from 0 (never again) to {MAX_SECONDS} (a day), got {self.retry_s}")
+        if not (isinstance(self.abstain, bool) or (isinstance(self.abstain, int | float) and 0 <= self.abstain <= 1)):
+            raise InvalidOption(f"abstain must be True, False or a confidence from 0 to 1, got {self.abstain!r}")
+        if self.num_frames is not None and not (
+            isinstance(self.num_frames, int) and 1 <= self.num_frames <= specs.MAX_FRAMES
+        ):
+            raise InvalidOption(f"num_frames must be a number from 1 to {specs.MAX_FRAMES}, got {self.num_frames!r}")
+        self.choose(None, None)  # what no model is called is said at once
+
+    def choose(self, member: str | None, tta: str | None) -> Models:
+        """The models for what a call wants, else for what the client was made for."""
+        group, wanted = self.member if member is None else member, self.tta if tta is None else tta
+        if group is not None and not (group and group.isprintable()):
+            raise InvalidOption(f"no member is called {group!r}")
+        if wanted not in specs.TTA:
+            raise InvalidOption(f"there is no test-time augmentation {wanted!r}, only {', '.join(specs.TTA)}")
+        return specs.models_of(group, wanted)
 
 
 class Session(Connection):
     """A connection, and what its user wants: who answers, how files are decoded, when to give no label.
 
+    Args:
+        url: of the server or servers.
+        options: those of the client.
+        blocking: whether its coroutines are for ``finish`` or for an event loop.
+
     Attributes:
         decoder: turns files into frames.
+        cache: features of files seen before, if they are kept.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        blocking: bool,
-        member: str | None,
-        tta: str,
-        timeout_s: float,
-        retry_s: float,
-        decoder: Decoder | None,
-        headers: Mapping[str, str] | None,
-        tls: bool | Tls,
-        abstain: bool | float,
-        shared_memory: bool,
-        num_frames: int | None,
-    ) -> None:
-        self.decoder: Decoder = InlineDecoder() if decoder is None else decoder
-        self._member, self._tta = member, tta
-        self.choose()  # what no model is called is said at once
-        self._abstain = _check_abstain(abstain)
-        self._num_frames = _check_num_frames(num_frames)
+    def __init__(self, url: str, options: ClientOptions, *, blocking: bool) -> None:
+        self.decoder: Decoder = InlineDecoder() if options.decoder is None else options.decoder
+        self.cache = options.cache
+        self._options = options
         super().__init__(
             url,
             blocking=blocking,
-            timeout_s=timeout_s,
-            retry_s=retry_s,
-            headers=headers,
-            tls=tls,
-            shared_memory=shared_memory,
+            timeout_s=options.timeout_s,
+            retry_s=options.retry_s,
+            headers=options.headers,
+            tls=options.tls,
+            shared_memory=options.shared_memory,
         )
 
     async def info(self, model: str, *, fresh: bool = False) -> ServerInfo:
         """The server's word on a model, but for the number of frames where the client wants another."""
         info = await super().info(model, fresh=fresh)
-        return info if self._num_frames is None else replace(info, num_frames=self._num_frames)
+        num_frames = self._options.num_frames
+        return info if num_frames is None else replace(info, num_frames=num_frames)
 
-    def choose(self, member: str | None = None, tta: str | None = None) -> Choice:
-        """What a call wants, else what the client was made for: group of members and test-time augmentation."""
-        group, wanted = self._member if member is None else member, self._tta if tta is None else tta
-        if group is not None and not (group and group.isprintable()):
-            raise InvalidOption(f"no member is called {group!r}")
-        if wanted not in specs.TTA:
-            raise InvalidOption(f"there is no test-time augmentation {wanted!r}, only {', '.join(specs.TTA)}")
-        return group, wanted
+    def choose(self, member: str | None = None, tta: str | None = None) -> Models:
+        """As ``ClientOptions.choose``."""
+        return self._options.choose(member, tta)
 
     async def predict(
         self,
@@ -114,30 +142,27 @@ class Session(Connection):
         about = wire.About(path, wire.check_times(times_ms, size[1]), timings)
         return wire.predictions(answer, info, self.threshold(info), about)
 
-    async def check(self, choice: Choice) -> ServerInfo:
+    async def check(self, models: Models) -> ServerInfo:
         """The handshake, and whether what the client was asked for can be had: one error, not one a file."""
-        info = await self.info(specs.classify_name(*choice))
+        info = await self.info(models.classify)
         self.threshold(info)
         return info
 
-    async def classify(self, path: StrPath, choice: Choice) -> Prediction:
-        model = specs.classify_name(*choice)
+    async def classify(self, path: StrPath, model: str) -> Prediction:
         info = await self.info(model)
         decoded = await self.transport.offload(
             self.decoder.decode, path, num_frames=info.num_frames, size_px=info.frame_size_px
         )
         return await self._classify_decoded(decoded, model, os.fspath(path))
 
-    async def classify_bytes(self, data: Data, choice: Choice, name: str) -> Prediction:
-        model = specs.classify_name(*choice)
+    async def classify_bytes(self, data: Data, model: str, name: str) -> Prediction:
         info = await self.info(model)
         decoded = await self.transport.offload(decode_data, self.decoder, data, info, name)
         return await self._classify_decoded(decoded, model, name)
 
     async def classify_frames(
-        self, frames: npt.ArrayLike, times_ms: npt.ArrayLike | None, choice: Choice
+        self, frames: npt.ArrayLike, times_ms: npt.ArrayLike | None, model: str
     ) -> Prediction | Sequence[Prediction]:
-        model = specs.classify_name(*choice)
         inputs = {tensors.FRAMES.name: wire.as_batch(frames)}
         found = await self.predict(model, inputs, times_ms=times_ms)
         return found[0] if np.ndim(frames) == len(tensors.FRAMES.shape) - 1 else found
@@ -148,10 +173,11 @@ class Session(Connection):
         Raises:
             InvalidOption: if it is the server's to tell, and it does not.
         """
-        if self._abstain is False:
+        abstain = self._options.abstain
+        if abstain is False:
             return None
-        if self._abstain is not True:
-            return Threshold(self._abstain, asked_for=True)
+        if abstain is not True:
+            return Threshold(abstain, asked_for=True)
         if info.abstain_below is None:
             raise InvalidOption(
                 f"the server at {self.url} tells no confidence for {info.model.ensemble!r} below which to abstain: "
@@ -170,15 +196,3 @@ class Session(Connection):
         inputs = {tensors.FRAMES.name: clip.frames[None]}
         (found,) = await self.predict(model, inputs, path=path, times_ms=clip.times_ms, decode_ms=decoded.decode_ms)
         return wire.with_stand_ins(found, clip.num_stand_ins)
-
-
-def _check_num_frames(num_frames: int | None) -> int | None:
-    if num_frames is None or (isinstance(num_frames, int) and 1 <= num_frames <= specs.MAX_FRAMES):
-        return num_frames
-    raise InvalidOption(f"num_frames must be a number from 1 to {specs.MAX_FRAMES}, got {num_frames!r}")
-
-
-def _check_abstain(abstain: bool | float) -> bool | float:
-    if isinstance(abstain, bool) or (isinstance(abstain, int | float) and 0 <= abstain <= 1):
-        return abstain
-    raise InvalidOption(f"abstain must be True, False or a confidence from 0 to 1, got {abstain!r}")

@@ -22,10 +22,11 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from reelkind.core import specs, tensors
+from reelkind.core import tensors
 from reelkind.core.errors import VideoError
 from reelkind.core.features import Features, tensor_name
 from reelkind.core.files.features_files import is_features_file, load
+from reelkind.core.specs import Models
 from reelkind.core.timing.timeline import RATE, FilledWindow, Windows, window_frames
 from reelkind.video.clip import MAX_RATE, MIN_RATE, Chunk, exact_rate
 
@@ -33,7 +34,7 @@ from .answers.handshake import ServerInfo
 from .answers.prediction import Prediction
 from .answers.timeline import Assembly, Event, Segment, Window
 from .features import check_finite, check_unchanged, recipe_of
-from .session import Choice, Session
+from .session import Session
 from .source import StrPath, check_path, source_of, unchanged
 from .transport.errors import InvalidOption
 
@@ -104,7 +105,7 @@ class Piece:
 
 
 async def extract_stream(
-    session: Session, path: StrPath, choice: Choice, rate: float, progress: Progress | None, spawn: Spawn
+    session: Session, path: StrPath, models: Models, rate: float, progress: Progress | None, spawn: Spawn
 ) -> Features:
     """A file's features at ``rate`` frames a second.
 
@@ -113,7 +114,7 @@ async def extract_stream(
         ClientError: if the server does not answer.
     """
     check_path(path)
-    info = await session.info(specs.features_name(*choice), fresh=True)
+    info = await session.info(models.features, fresh=True)
     with unchanged(path):
         source = await session.transport.offload(source_of, path)
         async with aclosing(_pieces(session, path, info, _check_rate(rate), spawn, progress)) as found:
@@ -130,7 +131,7 @@ async def extract_stream(
 async def timeline(
     session: Session,
     path: StrPath,
-    choice: Choice,
+    models: Models,
     wanted: Wanted,
     progress: Progress | None,
     spawn: Spawn,
@@ -144,7 +145,7 @@ async def timeline(
     """
     check_path(path)
     wanted.check()
-    info = await session.info(specs.features_name(*choice))
+    info = await session.info(models.features)
     if is_features_file(path):
         features = await session.transport.offload(load, path)
         rate = features.recipe.rate if wanted.rate is None else float(wanted.rate)
@@ -152,7 +153,7 @@ async def timeline(
     else:
         rate = _check_rate(RATE if wanted.rate is None else wanted.rate)
         pieces = _pieces(session, path, info, rate, spawn, progress)
-    async with aclosing(_events(session, path, choice, replace(wanted, rate=rate), pieces)) as events:
+    async with aclosing(_events(session, path, models, replace(wanted, rate=rate), pieces)) as events:
         async for event in events:
             yield event
 
@@ -160,15 +161,15 @@ async def timeline(
 async def _events(
     session: Session,
     path: StrPath,
-    choice: Choice,
+    models: Models,
     wanted: Wanted,
     pieces: AsyncGenerator[Piece, None],
 ) -> AsyncGenerator[Event, None]:
     started = time.perf_counter()
     rate = wanted.rate or RATE
     num_frames = window_frames(rate, wanted.window_s)
-    model = specs.classify_features_name(*choice)
-    info, answering = await session.info(specs.features_name(*choice)), await session.info(model)
+    model = models.classify_features
+    info, answering = await session.info(models.features), await session.info(model)
     threshold = session.threshold(answering)
     assembly = Assembly(
         path,

@@ -224,7 +224,7 @@ def save(bundle: Bundle, folder: str | os.PathLike[str]) -> Bundle:
     if not bundle.has_subcategories:  # says nothing, and releases without subcategories read the bundle, too
         del raw["subcategories_learnt"], raw["subcategory_temperature"]
     text = json.dumps({"format_version": FORMAT_VERSION, **raw}, indent=2, ensure_ascii=False)
-    write_whole(path / MANIFEST_NAME, (text + "\n").encode())
+    write_whole(path / MANIFEST_NAME, text + "\n")
     return load(path)
 
 

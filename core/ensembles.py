@@ -102,18 +102,12 @@ def classify_features_ensemble(bundles: Sequence[Bundle], name: str, *, temporal
 
 
 def _group(group: str | None, bundles: Sequence[Bundle]) -> list[Ensemble]:
-    views, temporal = {"off": "single", "fast": "single", "full": "tta"}, {"off": False, "fast": True, "full": True}
-    return [
-        *(
-            classify_ensemble(bundles, specs.classify_name(group, tta), views[tta], temporal=temporal[tta])
-            for tta in specs.TTA
-        ),
-        *(features_ensemble(bundles, specs.features_name(group, tta), views[tta]) for tta in ("off", "full")),
-        *(
-            classify_features_ensemble(bundles, specs.classify_features_name(group, tta), temporal=temporal[tta])
-            for tta in ("off", "full")
-        ),
-    ]
+    every = [(specs.models_of(group, name), tta) for name, tta in specs.TTA.items()]
+    found = [classify_ensemble(bundles, names.classify, tta.views, temporal=tta.temporal) for names, tta in every]
+    features = {names.features: tta.views for names, tta in every}  # some serve several kinds of augmentation
+    answers = {names.classify_features: tta.temporal for names, tta in every}
+    found += [features_ensemble(bundles, name, views) for name, views in features.items()]
+    return found + [classify_features_ensemble(bundles, name, temporal=each) for name, each in answers.items()]
 
 
 def _to_features(bundles: Sequence[Bundle], views: str) -> list[Step]:
@@ -124,7 +118,7 @@ def _to_features(bundles: Sequence[Bundle], views: str) -> list[Step]:
         preprocess, backbone = specs.preprocess_graph(size, views), specs.backbone_graph(bundle)
         seen = f"views_{size}"
         steps[preprocess.name] = Step(preprocess, {"frames": "frames"}, {"views": seen})
-        steps[backbone.name] = Step(backbone, {"views": seen}, {"features": f"features_{bundle.name}"})
+        steps[backbone.name] = Step(backbone, {"views": seen}, {"features": _named_features(bundle).name})
     return list(steps.values())
 
 
@@ -134,7 +128,7 @@ def _to_answer(bundles: Sequence[Bundle], temporal: bool) -> list[Step]:
     averaged = {spec.name for spec in average.inputs}
     steps = []
     for bundle in bundles:
-        head, features = specs.head_graph(bundle), f"features_{bundle.name}"
+        head, features = specs.head_graph(bundle), _named_features(bundle).name
         named = {spec.name: f"{spec.name}_{bundle.name}" for spec in head.outputs}
         outputs = {name: target for name, target in named.items() if target in averaged}
         if not temporal:
@@ -172,7 +166,7 @@ def _ensemble(
 
 
 def _named_features(bundle: Bundle) -> TensorSpec:
-    return tensors.features(bundle.backbone.feature_dim).named(f"features_{bundle.name}")
+    return tensors.member_features(bundle.name, bundle.backbone.feature_dim)
 
 
 def _sorted(bundles: Sequence[Bundle]) -> list[Bundle]:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import ReelkindError
+from .tensors import member_features
 from .timing.clips import EXACT
 
 RULE_VERSION = "1"  # of choosing, decoding and scaling frames; another one gives other pixels
@@ -151,7 +152,7 @@ class Features:
 
 def tensor_name(member: str) -> str:
     """What a member's features are called, in files as on the wire."""
-    return f"features_{member}"
+    return member_features(member).name
 
 
 def _named(recipe: Recipe) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from . import tensors
 from .bundle import Bundle
@@ -28,8 +29,42 @@ TEMPORAL_VIEWS = ("forward", "even", "odd")
 MAX_VIEWS = max(map(len, VIEWS.values()))  # that pass a backbone
 MAX_PASSES = MAX_VIEWS * len(TEMPORAL_VIEWS)  # through a head
 
-TTA = ("off", "fast", "full")
-"""Test-time augmentation: none; temporal views, which re-use features; spatial and temporal views."""
+
+@dataclass(frozen=True)
+class Tta:
+    """One kind of test-time augmentation.
+
+    Attributes:
+        views: key of ``VIEWS``: how a frame is looked at.
+        temporal: whether features are read in all orders of ``TEMPORAL_VIEWS``, which re-uses them.
+        suffixes: of the names in ``Models``, in their order.
+    """
+
+    views: str
+    temporal: bool
+    suffixes: tuple[str, str, str]
+
+
+TTA = {
+    "off": Tta("single", False, ("", "", "")),
+    "fast": Tta("single", True, ("_tta_fast", "", "_tta")),
+    "full": Tta("tta", True, ("_tta", "_tta", "_tta")),
+}
+
+
+class Models(NamedTuple):
+    """Names of the models that answer for a group of members with one kind of test-time augmentation.
+
+    Attributes:
+        classify: turns frames into an answer.
+        features: turns frames into features.
+        classify_features: turns features into an answer.
+    """
+
+    classify: str
+    features: str
+    classify_features: str
+
 
 ALL_MEMBERS = "ensemble"  # the group of all members; every other group is a member's name
 DEFAULT_ENSEMBLE = "classify"
@@ -136,8 +171,8 @@ def profile_shapes(graph: Graph, spec: TensorSpec) -> tuple[tuple[int, ...], tup
     return least, best, most
 
 
-def classify_name(group: str | None = None, tta: str = "off") -> str:
-    """Model that turns frames into an answer.
+def models_of(group: str | None = None, tta: str = "off") -> Models:
+    """Names of the models of a group of members.
 
     Args:
         group: a member's name or ``ALL_MEMBERS``; None for the deployment's default member.
@@ -146,23 +181,26 @@ def classify_name(group: str | None = None, tta: str = "off") -> str:
     Raises:
         ValueError: if ``tta`` is unknown.
     """
-    return _model_name("classify", group, tta, {"off": "", "fast": "_tta_fast", "full": "_tta"})
+    if tta not in TTA:
+        raise ValueError(f"unknown test-time augmentation {tta!r}, known: {', '.join(TTA)}")
+    of_group = "" if group is None else f"_{group}"
+    names = zip(Models._fields, TTA[tta].suffixes, strict=True)
+    return Models(*(f"{kind}{of_group}{suffix}" for kind, suffix in names))
+
+
+def classify_name(group: str | None = None, tta: str = "off") -> str:
+    """``Models.classify`` of a group of members; arguments as those of ``models_of``."""
+    return models_of(group, tta).classify
 
 
 def features_name(group: str | None = None, tta: str = "off") -> str:
-    """Model that turns frames into the features that ``classify_features_name`` takes; arguments likewise."""
-    return _model_name("features", group, tta, {"off": "", "fast": "", "full": "_tta"})
+    """``Models.features``, likewise."""
+    return models_of(group, tta).features
 
 
 def classify_features_name(group: str | None = None, tta: str = "off") -> str:
-    """Model that turns features into an answer; arguments as those of ``classify_name``."""
-    return _model_name("classify_features", group, tta, {"off": "", "fast": "_tta", "full": "_tta"})
-
-
-def _model_name(kind: str, group: str | None, tta: str, suffixes: dict[str, str]) -> str:
-    if tta not in suffixes:
-        raise ValueError(f"unknown test-time augmentation {tta!r}, known: {', '.join(TTA)}")
-    return (kind if group is None else f"{kind}_{group}") + suffixes[tta]
+    """``Models.classify_features``, likewise."""
+    return models_of(group, tta).classify_features
 
 
 def narrow_margin_px(frame_size_px: int) -> int:

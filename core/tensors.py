@@ -140,6 +140,11 @@ def features(feature_dim: int) -> TensorSpec:
     return TensorSpec("features", _F32, ("B", "V", "T", feature_dim))
 
 
+def member_features(member: str, feature_dim: int | str = "D") -> TensorSpec:
+    """The features of one member among others, on the wire as in files."""
+    return TensorSpec(f"features_{member}", _F32, ("B", "V", "T", feature_dim))
+
+
 def view_embedding(embedding_dim: int) -> TensorSpec:
     """Attention-pooled vector of each view: float32 [B, V, E]."""
     return TensorSpec("embedding", _F32, ("B", "V", embedding_dim))

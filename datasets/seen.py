@@ -17,7 +17,7 @@ NUM_DIGITS = 16  # of each SHA-256: two files of a million agree in them once in
 def write_seen(folder: Path, samples: Sequence[Sample]) -> None:
     """Keep the beginnings of the hashes of training's files beside the weights, a line each."""
     digests = sorted({sample.content_hash[:NUM_DIGITS] for sample in samples})
-    write_whole(folder / SEEN_NAME, ("\n".join(digests) + "\n").encode())
+    write_whole(folder / SEEN_NAME, "\n".join(digests) + "\n")
 
 
 def seen_by(bundle: Bundle, samples: Sequence[Sample]) -> list[Sample]:

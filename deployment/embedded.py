@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from reelkind.core import bundle
 
 if TYPE_CHECKING:
-    from reelkind.serving.install.environment import Progress
+    from reelkind.serving.install.environment import Say
     from reelkind.serving.install.runtime import Runtime
     from reelkind.serving.server import TritonServer
 
@@ -97,7 +97,7 @@ def embedded_server(
     *,
     ensembles: Collection[str] | None = None,
     num_threads: int | None = None,
-    progress: Progress | None = None,
+    progress: Say | None = None,
 ) -> Iterator[TritonServer]:
     """Serve bundles on free loopback ports; all processes and files of it are gone afterwards.
 

@@ -26,7 +26,7 @@ from typing import Any
 
 from google.protobuf import text_format
 
-from reelkind.core.files.whole_files import place_copy
+from reelkind.core.files.whole_files import place_copy, write_whole
 from reelkind.serving.errors import ServingError
 from reelkind.serving.models import composing_models, ensemble_configs, read_config
 
@@ -129,7 +129,7 @@ class VersionedRepository:
         models = [*self.ensembles(), *self.composing_models()]
         used = [*self._numbers(), *(version for model in models for version in self.versions(model)), self._last_used()]
         number = max(used) + 1
-        _replace(self._generations / _LAST, str(number))
+        write_whole(self._generations / _LAST, str(number), durable=True)
         return number
 
     def composing_models(self) -> set[str]:
@@ -161,7 +161,7 @@ class VersionedRepository:
         if list(config.version_policy.specific.versions) == wanted:
             return False
         config.version_policy.specific.versions[:] = wanted
-        _replace(self.folder / model / _CONFIG, text_format.MessageToString(config))
+        write_whole(self.folder / model / _CONFIG, text_format.MessageToString(config), durable=True)
         return True
 
     def switch(self, number: int, configs: Mapping[str, Any]) -> None:
@@ -222,21 +222,11 @@ class VersionedRepository:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         for name, config in configs.items():
-            _replace(folder / f"{name}.pbtxt", text_format.MessageToString(config))
+            write_whole(folder / f"{name}.pbtxt", text_format.MessageToString(config), durable=True)
 
 
 def _numbers_in(folder: Path) -> list[int]:
     return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdecimal() and not entry.is_symlink())
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file that is never seen half written."""
-    partial = path.with_name(f".{_PARTIAL}{path.name}")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def _relink(link: Path, target: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from reelkind.core import bundle as bundles
 from reelkind.core.abstaining import with_joint
 from reelkind.core.bundle import Bundle
+from reelkind.core.files.whole_files import write_whole
 from reelkind.core.taxonomy.classes import CLASSES, NUM_SUBCATEGORIES, subcategory_names
 
 from .report import baseline_lines, comparison_lines, ensemble_lines, headlines, member_lines, shortcut_lines
@@ -157,7 +158,7 @@ def record(
     for name, source in zip(names, plots.values(), strict=True):
         target = bundle.path(PLOTS_FOLDER, name)
         target.parent.mkdir(exist_ok=True)
-        target.write_bytes(source.read_bytes())
+        write_whole(target, source.read_bytes())
     metrics = dict(bundle.metrics)
     metrics[EVALUATION] = {**metrics.get(EVALUATION, {}), split: {**report, "plots": names}}
     if split == "val":
@@ -167,7 +168,7 @@ def record(
     recorded = bundles.save(replace(bundle, metrics=metrics), bundle.path())
     path = recorded.path(CARD_NAME)
     before = path.read_text(encoding="utf-8") if path.is_file() else f"# Bundle `{bundle.name}`\n\n"
-    path.write_text(_with_evaluation(before, evaluation_lines(recorded)), encoding="utf-8")
+    write_whole(path, _with_evaluation(before, evaluation_lines(recorded)))
     return recorded
 
 

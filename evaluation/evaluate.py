@@ -31,7 +31,7 @@ from reelkind.evaluation.plots import contact_sheet
 from reelkind.evaluation.shortcuts import make_copies, shortcut_summary
 from reelkind.evaluation.summary import baseline_rows, member_summary, pairwise, tta_summary
 
-from .predict import Answer, Member, answers
+from .predict import Member, MemberAnswer, answers
 
 CONTACT_SHEET_NAME = "wrong_not_for_publication.png"
 HELD_OUT = "held-out"  # what training predicted of works it had not seen, taken for a split
@@ -163,7 +163,7 @@ class Evaluation:
         files = {self._name(each): each.path for each in samples}
         return self._predictions(member, samples, self._answers(member, files, what))
 
-    def _predictions(self, member: Member, samples: Sequence[Sample], found: Mapping[str, Answer]) -> Predictions:
+    def _predictions(self, member: Member, samples: Sequence[Sample], found: Mapping[str, MemberAnswer]) -> Predictions:
         known = [each for each in samples if self._name(each) in found]
         if not known:
             raise DataError(f"{member.bundle.name} could read none of {len(samples)} files")
@@ -177,7 +177,7 @@ class Evaluation:
             temperature=member.bundle.temperature,
         )
 
-    def _answers(self, member: Member, files: Mapping[str, Path], what: str, copy: str = "") -> dict[str, Answer]:
+    def _answers(self, member: Member, files: Mapping[str, Path], what: str, copy: str = "") -> dict[str, MemberAnswer]:
         """Answers by name; ``copy`` says which damaged copy the files are."""
         print(f"reelkind: {member.bundle.name} on {len(files)} files, {what}", file=sys.stderr)
         with _progress(len(files)) as bar:

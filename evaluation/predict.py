@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -17,6 +15,8 @@ import numpy as np
 
 from reelkind.core.bundle import weights_hash
 from reelkind.core.errors import ReelkindError
+from reelkind.core.features import tensor_name
+from reelkind.core.files.whole_files import whole_file
 from reelkind.core.tensors import CONTRACT_VERSION
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
-class Answer:
+class MemberAnswer:
     """What one member makes of one file.
 
     Attributes:
@@ -63,7 +63,7 @@ class Member:
         read = f"{self.bundle.num_frames}x{self.bundle.backbone.frame_size_px}_v{CONTRACT_VERSION}_{passes:08x}"
         self._cache = cache / f"{self.bundle.name}_{weights_hash(self.bundle)[:16]}_{read}"
 
-    def answer(self, path: Path) -> Answer:
+    def answer(self, path: Path) -> MemberAnswer:
         """Logits and features of one file.
 
         Raises:
@@ -80,20 +80,20 @@ class Member:
         if known is None or len(known.logits) < self._num_passes:
             known = self._predict(path)
             _store(kept, known)
-        return Answer(known.logits[: self._num_passes], known.features)
+        return MemberAnswer(known.logits[: self._num_passes], known.features)
 
-    def _predict(self, path: Path) -> Answer:
+    def _predict(self, path: Path) -> MemberAnswer:
         bundle = self.bundle
         decoded = self._decoder.decode(path, num_frames=bundle.num_frames, size_px=bundle.backbone.frame_size_px)
         tensors = self._pipeline(decoded.clip.frames[None])
-        return Answer(tensors[f"logits_{bundle.name}"][0], tensors[f"features_{bundle.name}"][0, 0].mean(axis=0))
+        return MemberAnswer(tensors[f"logits_{bundle.name}"][0], tensors[tensor_name(bundle.name)][0, 0].mean(axis=0))
 
 
 def answers(
     member: Member, files: Mapping[str, Path], num_workers: int, advance: Callable[[], object]
-) -> tuple[dict[str, Answer], dict[str, str]]:
+) -> tuple[dict[str, MemberAnswer], dict[str, str]]:
     """Answers by name in the order of ``files``, and why the rest has none; ``advance`` is called once a file."""
-    found: dict[str, Answer] = {}
+    found: dict[str, MemberAnswer] = {}
     problems: dict[str, str] = {}
     pool = ThreadPoolExecutor(num_workers)
     try:
@@ -111,21 +111,15 @@ def answers(
     return {name: found[name] for name in files if name in found}, problems
 
 
-def _load(path: Path) -> Answer | None:
+def _load(path: Path) -> MemberAnswer | None:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return Answer(arrays["logits"], arrays["features"])
+            return MemberAnswer(arrays["logits"], arrays["features"])
     except _UNREADABLE:  # not there, or cut off by a full disk: it is made again
         return None
 
 
-def _store(path: Path, answer: Answer) -> None:
+def _store(path: Path, answer: MemberAnswer) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Two files with the same content may be answered at the same time, by this process or another.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial")
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, logits=answer.logits, features=answer.features)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as file:  # another process may be answering a file with the same content
+        np.savez(file, logits=answer.logits, features=answer.features)

@@ -15,6 +15,7 @@ import torch
 
 from reelkind.core import specs
 from reelkind.core.bundle import ONNX_FOLDER, Bundle
+from reelkind.core.files.whole_files import write_whole
 from reelkind.core.specs import VIEWS, Graph
 from reelkind.models.head import Backbone
 
@@ -155,7 +156,7 @@ def export_half(bundle: Bundle, folder: str | os.PathLike[str] | None = None) ->
         )
     for file, data in files:
         file.path.parent.mkdir(parents=True, exist_ok=True)
-        file.path.write_bytes(data)
+        write_whole(file.path, data)
     return [file for file, _ in files]
 
 
@@ -204,6 +205,6 @@ def _check_average(bundles: Sequence[Bundle], weights: Sequence[float] | None = 
 def _write(graph: Graph, name: str, file: bytes, max_error: float, folder: str | os.PathLike[str]) -> GraphFile:
     path = Path(folder) / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(file)
+    write_whole(path, file)
     logger.info("wrote %s: %d bytes, differs by %.1e from PyTorch", path, len(file), max_error)
     return GraphFile(graph, path, max_error)

@@ -11,7 +11,7 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from .models import canary_feeds
-from .tls import Tls
+from .tls import ServerTls
 
 RESTRICTED = ("model-repository", "trace", "logging")
 """APIs that would let anyone who reaches the port replace model code or write files; our key opens them."""
@@ -46,7 +46,7 @@ class ModelMissingError(CanaryError):
 class Control:
     """Talks to one server. Every call has a timeout; one instance must not be used by two threads at a time."""
 
-    def __init__(self, grpc_url: str, key: str = "", tls: Tls | None = None) -> None:
+    def __init__(self, grpc_url: str, key: str = "", tls: ServerTls | None = None) -> None:
         self._client = triton.InferenceServerClient(grpc_url, **(tls.credentials() if tls else {}))
         self._headers = {f"triton-grpc-protocol-{KEY_HEADER}": key} if key else {}
 

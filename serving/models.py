@@ -12,6 +12,7 @@ from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import triton_to_np_dtype
 
 from reelkind.core import tensors
+from reelkind.core.files.whole_files import write_whole
 
 from .errors import ServingError
 
@@ -94,4 +95,4 @@ def allow_response_cache(repository: Path) -> None:
         path = repository / name / "config.pbtxt"
         config = read_config(path)
         config.response_cache.enable = True
-        path.write_text(text_format.MessageToString(config), encoding="utf-8")
+        write_whole(path, text_format.MessageToString(config))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import ServingError
-from .tls import Tls
+from .tls import ServerTls
 
 SERVICE_NAME = "reelkind"
 
@@ -42,12 +42,12 @@ class ServerOptions:
         tracing: where the times of requests go, if anywhere.
     """
 
-    tls: Tls | None = None
+    tls: ServerTls | None = None
     response_cache_bytes: int = 0
     tracing: Tracing | None = None
 
 
-def tls_options(tls: Tls, scratch: Path) -> dict[str, object]:
+def tls_options(tls: ServerTls, scratch: Path) -> dict[str, object]:
     """Encryption of gRPC; ``scratch`` takes the list of who may sign clients' certificates."""
     options: dict[str, object] = {
         "grpc-use-ssl": "true",

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -16,11 +15,12 @@ from pathlib import Path
 
 from reelkind.core.errors import ReelkindError
 from reelkind.core.files.user_cache import NoHomeError, user_cache
+from reelkind.core.files.whole_files import write_whole
 
 from .errors import ServingError
 from .process import processes
 from .server import TritonServer
-from .tls import Tls
+from .tls import ServerTls
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class RunningServer:
         repository: its models.
         key: opens the restricted APIs; empty where they are open, as in a container of one's own.
         folders: member -> where bundles of it lie that were served, the latest first; empty if unknown.
-        certificate, tls_key, client_ca: paths of its ``Tls``, empty where there is none.
+        certificate, tls_key, client_ca: paths of its ``ServerTls``, empty where there is none.
         pid, start_ticks: the process that looks after it; 0 if unknown.
     """
 
@@ -51,11 +51,11 @@ class RunningServer:
     start_ticks: int = 0
 
     @property
-    def tls(self) -> Tls | None:
+    def tls(self) -> ServerTls | None:
         """Its certificate, if it has one."""
         if not self.certificate:
             return None
-        return Tls(Path(self.certificate), Path(self.tls_key), Path(self.client_ca) if self.client_ca else None)
+        return ServerTls(Path(self.certificate), Path(self.tls_key), Path(self.client_ca) if self.client_ca else None)
 
 
 @contextmanager
@@ -124,14 +124,7 @@ def _write(running: RunningServer) -> Path:
     path = _path(int(running.url.rpartition(":")[2]))
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor, partial = tempfile.mkstemp(dir=path.parent)  # made for the owner's eyes only
-        try:
-            with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123
-                json.dump(asdict(running), file)
-            Path(partial).replace(path)
-        except OSError:
-            Path(partial).unlink(missing_ok=True)  # it holds the key
-            raise
+        write_whole(path, json.dumps(asdict(running)), private=True)  # it holds the key
         return path
     except OSError as error:
         raise ServingError(f"cannot write {path}: {error.strerror}; set XDG_CACHE_HOME to a folder of yours") from error

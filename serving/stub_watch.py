@@ -26,7 +26,7 @@ class Counted(Protocol):
         ...
 
 
-class Census:
+class StubWatch:
     """Counts one server's processes."""
 
     def __init__(self, server: Counted) -> None:

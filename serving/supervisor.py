@@ -27,8 +27,8 @@ from .control import BusyError, CanaryError, Control, ModelMissingError, StubUnh
 from .errors import ServingError
 from .models import covering
 from .process import processes
-from .progress import Progress
-from .stub_watch import Census
+from .stalling import Stalling
+from .stub_watch import StubWatch
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class Supervisor:
         self._stopping = threading.Event()
         self._ended = threading.Event()
         self._failure = ""
-        self._census, self._progress = Census(server), Progress(server)
+        self._stub_watch, self._stalling = StubWatch(server), Stalling(server)
         self._num_restarts, self._answering_since = 0, 0.0
         self._requests: dict[str, tuple[int, int]] = {}
         self._reports: dict[str, list[float]] = {}  # instance -> when it was called unhealthy
@@ -131,7 +131,7 @@ class Supervisor:
         if not self._server.is_running():
             self._restart(self._server.why_it_ended())
             return
-        missed = self._census.missed()
+        missed = self._stub_watch.missed()
         if missed:
             self._bring_back(missed, "its process died")
         elif time.monotonic() >= self._next_canary:
@@ -149,7 +149,7 @@ class Supervisor:
                 answered += 1
             self._requests[name] = answered, failed
             self._strikes.pop(name, None)
-            self._progress.forget(name)
+            self._stalling.forget(name)
             self._turn += 1
             self._next_canary = time.monotonic() + (CANARY_INTERVAL_S if failed == seen[1] else SUSPICION_INTERVAL_S)
         except CanaryError as error:
@@ -157,12 +157,12 @@ class Supervisor:
             if not self._stopping.is_set() and self._server.is_running():
                 self._judge(name, error)
             return
-        lacking = self._census.lacking()
+        lacking = self._stub_watch.lacking()
         if lacking:
             self._bring_back(lacking, "its process died or hangs")
 
     def _judge(self, name: str, error: CanaryError) -> None:
-        if isinstance(error, BusyError) and not self._progress.has_stalled(name):
+        if isinstance(error, BusyError) and not self._stalling.has_stalled(name):
             return  # it works, only not for us
         self._strikes[name] = self._strikes.get(name, 0) + 1
         hanging = isinstance(error, StubUnhealthyError) and self._is_hanging(error.instance)
@@ -242,7 +242,7 @@ class Supervisor:
             return
 
     def _look_around(self) -> None:
-        self._census.take()
+        self._stub_watch.take()
         self._requests, self._strikes, self._reports = {}, {}, {}
-        self._progress.forget()
+        self._stalling.forget()
         self._next_canary = time.monotonic() + CANARY_INTERVAL_S

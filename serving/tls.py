@@ -20,7 +20,7 @@ _CONNECT_S = 5.0
 
 
 @dataclass(frozen=True)
-class Tls:
+class ServerTls:
     """PEM files of a server.
 
     Attributes:

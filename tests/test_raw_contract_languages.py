@@ -19,7 +19,7 @@ from tritonclient.grpc import service_pb2_grpc
 
 from reelkind.serving.options import ServerOptions
 from reelkind.serving.server import TritonServer
-from reelkind.serving.tls import Tls
+from reelkind.serving.tls import ServerTls
 
 pytestmark = pytest.mark.triton
 
@@ -144,7 +144,7 @@ def encrypted(triton_runtime, served_bundle, tmp_path_factory) -> Iterator[Encry
     authority.cert_pem.write_to_path(folder / "ca.pem")
     certificate = authority.issue_cert("localhost")
     certificate.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
-    options = ServerOptions(tls=Tls(folder / "server.pem", folder / "server.pem"))
+    options = ServerOptions(tls=ServerTls(folder / "server.pem", folder / "server.pem"))
     free = {"grpc_port": 0, "http_port": 0, "metrics_port": 0}
     with (
         temporary_repository([served_bundle.folder], triton_runtime, ensembles=["classify"]) as repository,

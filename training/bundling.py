@@ -9,6 +9,7 @@ from typing import Any
 
 from reelkind.core import bundle as bundles
 from reelkind.core.bundle import HEAD_WEIGHTS_NAME, BackboneInfo, Bundle
+from reelkind.core.files.whole_files import write_whole
 from reelkind.core.taxonomy.classes import CLASSES
 from reelkind.datasets.grouping import work_groups
 from reelkind.datasets.sample import Sample
@@ -80,7 +81,7 @@ def write_bundle(
         ),
         folder,
     )
-    (folder / CARD_NAME).write_text(card(bundle, config.notes), encoding="utf-8")
+    write_whole(folder / CARD_NAME, card(bundle, config.notes))
     return bundle
 
 

@@ -19,7 +19,7 @@ from .clip import Chunk, Clip
 Job = tuple[Callable[..., Clip | Iterator[Chunk]], str, dict[str, Any], str | None]
 """(reader, path, the reader's other arguments, the folder that a relative path is meant from)"""
 
-Answer = Clip | Chunk | VideoError | None
+Result = Clip | Chunk | VideoError | None
 """To a job for a clip, the clip; to one for a stream, its chunks and None; the error ends both."""
 
 
@@ -28,7 +28,7 @@ def main(descriptor: int, limits: Mapping[str, Any]) -> None:
     serve(Connection(descriptor), Limits(**limits))
 
 
-def serve(jobs: Connection[Answer, Job], limits: Limits) -> None:
+def serve(jobs: Connection[Result, Job], limits: Limits) -> None:
     """Say None when ready; then answer each job until the other side is gone.
 
     A stream is read no faster than its chunks are taken: the connection holds less than one.
@@ -49,7 +49,7 @@ def serve(jobs: Connection[Answer, Job], limits: Limits) -> None:
 
 def _answers(
     limits: Limits, read: Callable[..., Clip | Iterator[Chunk]], path: str, wanted: dict[str, Any], folder: str | None
-) -> Iterator[Answer]:
+) -> Iterator[Result]:
     try:
         if folder is not None:
             os.chdir(folder)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..options.arguments import positive, seconds
+from ..output.talk import say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     from reelkind.datasets.samples import read_manifest
     from reelkind.deployment.embedded import default_bundle
 
-    from ..output.report import Progress
+    from ..output.report import CountBar
 
     listed = {manifest: read_manifest(manifest) for manifest in find_manifests(args.data)}
     targets = _targets(list(listed), args.out)
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         def read(path: Path, num_frames: int) -> Clip:
             return decoder.decode(path, num_frames=num_frames, size_px=size_px).clip
 
-        with Progress(len(paths), shown=not args.no_progress) as progress:
+        with CountBar(len(paths), shown=not args.no_progress) as progress:
             seen = inspect_all(
                 paths, read, embed, cache, decoder.num_workers, fresh=args.fresh, advance=progress.advance
             )
@@ -134,6 +134,7 @@ def _write(
     listed: Mapping[Path, Sequence[Sample]], targets: Mapping[Path, Path], findings: Sequence[Finding], read: Read
 ) -> list[Verdict]:
     """Exclusions and contact sheet of every manifest."""
+    from reelkind.core.files.whole_files import whole_file
     from reelkind.datasets.contact_sheet import draw_contact_sheet
     from reelkind.datasets.exclusions import write_exclusions
 
@@ -147,11 +148,10 @@ def _write(
         if sheet is None:
             path.unlink(missing_ok=True)  # an old one would show what is no more
             continue
-        partial = path.with_suffix(".partial.jpg")
-        sheet.save(partial, quality=_SHEET_QUALITY)
-        partial.replace(path)
+        with whole_file(path) as file:
+            sheet.save(file, "JPEG", quality=_SHEET_QUALITY)
         more = f"; {num_left_out} more did not fit" if num_left_out else ""
-        print(f"reelkind: look at {path}{more}", file=sys.stderr)
+        say(f"look at {path}{more}")
     return verdicts
 
 

@@ -12,6 +12,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..output.talk import say
+
 if TYPE_CHECKING:
     from reelkind.datasets.manifest import Update
 
@@ -50,15 +52,15 @@ def run(args: argparse.Namespace) -> int:
     from reelkind.datasets.sample import PICTURE_SUFFIXES
     from reelkind.video.names import VIDEO_EXTENSIONS
 
-    from ..output.report import Progress
+    from ..output.report import CountBar
 
     layout = Layout(VIDEO_EXTENSIONS | set(PICTURE_SUFFIXES), args.subcategories_any, args.work_pattern)
     listing = list_tree(args.folder, layout)
     with ExitStack() as stack:
-        progress: list[Progress] = []
+        progress: list[CountBar] = []
 
         def start(total: int) -> None:
-            progress.append(stack.enter_context(Progress(total, shown=not args.no_progress)))
+            progress.append(stack.enter_context(CountBar(total, shown=not args.no_progress)))
 
         update = update_manifest(args.folder, listing, lambda: progress[0].advance(), start=start)
     _say(f"{len(update.skipped)} skipped", [f"{path} {reason}" for path, reason in update.skipped])
@@ -82,7 +84,7 @@ def _say(title: str, lines: Sequence[str]) -> None:
 
     if not lines:
         return
-    print(f"reelkind: {title}:", file=sys.stderr)
+    say(f"{title}:")
     for line in lines[:MAX_LISTED]:
         print(f"  {printable(line)}", file=sys.stderr)
     if len(lines) > MAX_LISTED:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ..output.talk import say
 
 if TYPE_CHECKING:
     from reelkind.datasets.splitting import Member, Shares
@@ -50,12 +51,12 @@ def run(args: argparse.Namespace) -> int:
         print(_table(counted))
     if len(members) > len(counted):
         number = len(members) - len(counted)
-        print(f"reelkind: {number} rows that training leaves out are not counted", file=sys.stderr)
+        say(f"{number} rows that training leaves out are not counted")
     for number, class_name in enumerate(CLASSES):
         present = {member.split for member in counted if member.sample.label == number}
         lacking = [split for split in SPLITS if args.shares.of(split) and split not in present]
         if present and lacking:
-            print(f"reelkind: {class_name} has no works in {', '.join(lacking)}: collect more works", file=sys.stderr)
+            say(f"{class_name} has no works in {', '.join(lacking)}: collect more works")
     return 0
 
 

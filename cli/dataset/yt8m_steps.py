@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,8 +20,7 @@ from reelkind.datasets.yt8m.selection import Selection, find_shards
 from reelkind.datasets.yt8m.subset import extract
 from reelkind.datasets.yt8m.workspace import Workspace, read_selection
 
-EXIT_OK = 0
-EXIT_FAILED = 1
+from ..output.talk import EXIT_FAILED, EXIT_OK, say
 
 
 def show(args: argparse.Namespace) -> int:
@@ -35,7 +33,7 @@ def show(args: argparse.Namespace) -> int:
                 where = f"- {verdict}" if isinstance(verdict, Refusal) else f"{verdict.class_name}/{verdict.name}"
                 print(record.id, where, " ".join(map(str, record.labels)), sep="\t")
         except RecordError as error:
-            print(f"reelkind: {error}", file=sys.stderr)
+            say(str(error))
             status = EXIT_FAILED
     return status
 
@@ -48,7 +46,7 @@ def select(args: argparse.Namespace) -> int:
     else:
         _print_selection(selection)
     for problem in selection.failures.values():
-        print(f"reelkind: left out: {problem}", file=sys.stderr)
+        say(f"left out: {problem}")
     return EXIT_OK if selection.videos and not selection.failures else EXIT_FAILED
 
 
@@ -95,7 +93,7 @@ def resolve(args: argparse.Namespace) -> int:
         write_dead(videos, workspace)
     _print_counts({"found": result.alive, "gone": result.dead, "open": len(result.open)}, args.json)
     for video_id, problem in result.open.items():
-        print(f"reelkind: {video_id}: {problem}; run again to ask again", file=sys.stderr)
+        say(f"{video_id}: {problem}; run again to ask again")
     return EXIT_FAILED if result.open else EXIT_OK
 
 
@@ -124,7 +122,7 @@ def fetch(args: argparse.Namespace) -> int:
         {"here": result.here, "gone": result.dead, "failed": len(result.failures), "manifest_rows": num_rows}, args.json
     )
     for youtube_id, problem in result.failures.items():
-        print(f"reelkind: {youtube_id}: {problem}; run again to try again", file=sys.stderr)
+        say(f"{youtube_id}: {problem}; run again to try again")
     return EXIT_FAILED if result.failures else EXIT_OK
 
 
@@ -134,7 +132,7 @@ def features(args: argparse.Namespace) -> int:
     out = args.out or args.folder / "features"
     failures = extract(find_shards(args.shards), videos, out)
     for problem in failures.values():
-        print(f"reelkind: left out: {problem}", file=sys.stderr)
+        say(f"left out: {problem}")
     print(out)
     return EXIT_FAILED if failures else EXIT_OK
 

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..options.arguments import positive
+from reelkind.core.files.whole_files import write_json
+
+from ..options.arguments import UsageError, positive
 from ..options.bundles import PRECISIONS, add_bundles, load_bundles
+from ..output.talk import EXIT_FAILED, say
 
 if TYPE_CHECKING:
     from reelkind.core.bundle import Bundle
     from reelkind.export.onnx_files import GraphFile
 
-_EXIT_USAGE = 2
 _TALKATIVE = ("onnx_ir", "onnxscript", "torch.onnx")
 
 
@@ -70,11 +70,9 @@ def run_onnx(args: argparse.Namespace) -> int:
 
     _quieten()
     if args.report and args.precision != "fp16":
-        print("reelkind: --report lists the casts of FP16 graphs: it goes with --precision fp16", file=sys.stderr)
-        return _EXIT_USAGE
+        raise UsageError("--report lists the casts of FP16 graphs: it goes with --precision fp16")
     if args.weights and args.precision == "fp16":
-        print("reelkind: --weights are of the graph that joins members, which has no FP16 form", file=sys.stderr)
-        return _EXIT_USAGE
+        raise UsageError("--weights are of the graph that joins members, which has no FP16 form")
     bundles = load_bundles(args)
     if args.weights:
         shares(args.weights, len(bundles))  # refused before anything is written
@@ -102,8 +100,8 @@ def run_untrained(args: argparse.Namespace) -> int:
 
     _quieten()
     if args.out.exists():
-        print(f"reelkind: {args.out} is there already: choose another folder for --out", file=sys.stderr)
-        return 1
+        say(f"{args.out} is there already: choose another folder for --out")
+        return EXIT_FAILED
     try:
         bundle = write_untrained_bundle(args.name, args.backbone, args.out, args.seed, frame_size_px=args.size)
         files = export_bundle(bundle)
@@ -134,7 +132,7 @@ def _run_onnx_half(bundles: list[Bundle], folders: list[Path | None], report: Pa
             file.graph.name: {"casts": list(map(asdict, file.casts)), "computed": file.computed, **asdict(file.report)}
             for file in files
         }
-        report.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+        write_json(report, entries)
     return 0
 
 

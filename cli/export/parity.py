@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
+from ..options.arguments import UsageError
 from ..options.bundles import PRECISIONS, add_bundles, load_bundles
-
-_TTA = ("off", "fast", "full")  # core.specs.TTA, not imported for --help's sake
-_EXIT_USAGE = 2
+from ..options.connecting import TTA
 
 
 def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -25,7 +23,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         default="1,7,16,32",
         help="numbers of frames to take of each clip (default: %(default)s)",
     )
-    parser.add_argument("--tta", choices=_TTA, default="off", help="test-time augmentation (default: %(default)s)")
+    parser.add_argument("--tta", choices=TTA, default="off", help="test-time augmentation (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="OUT", help="also write the report to this file")
     parser.add_argument("--fp16", action="store_true", help="add the FP16 graphs as rungs")
     parser.add_argument("--engines", type=Path, metavar="DIR", help="add the engines of this folder as a rung")
@@ -52,8 +50,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 def run(args: argparse.Namespace) -> int:
     """Print the ladder, or the table of all ensembles; 1 if anything fails."""
     if args.every_ensemble and not (args.url or args.embedded):
-        print("reelkind: --every-ensemble needs a server: add --embedded or --url HOST:PORT", file=sys.stderr)
-        return _EXIT_USAGE
+        raise UsageError("--every-ensemble needs a server: add --embedded or --url HOST:PORT")
     bundles = load_bundles(args)
     from .parity_ladder import run_deployment, run_ladder  # NumPy
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from reelkind.core.files.whole_files import write_json
 
 if TYPE_CHECKING:
     from reelkind.core.bundle import Bundle
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
     from reelkind.export.pipelines.steps import Stage, Tensors
     from reelkind.export.pipelines.torch_pipeline import TorchPipeline
 
-_TTA: dict[str, dict[str, Any]] = {  # of core.specs.TTA: views and orders of time
-    "off": {"views": "single"},
-    "fast": {"views": "single", "temporal": True},
-    "full": {"views": "tta", "temporal": True},
-}
+
+def _looking(args: argparse.Namespace) -> dict[str, Any]:
+    """Views and orders of time that ``--tta`` asks for."""
+    from reelkind.core.specs import TTA
+
+    return {"views": TTA[args.tta].views, "temporal": TTA[args.tta].temporal}
 
 
 def run_ladder(args: argparse.Namespace, bundles: Sequence[Bundle]) -> int:
@@ -37,7 +39,7 @@ def run_ladder(args: argparse.Namespace, bundles: Sequence[Bundle]) -> int:
     print(table(reports, "PyTorch"))
     if args.json:
         report = as_json(reports, bundles, tta=args.tta, num_frames=list(args.frames), clips=_source(args))
-        args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_json(args.json, report)
     return 0 if all(report.passed for report in reports) else 1
 
 
@@ -69,7 +71,7 @@ def run_deployment(args: argparse.Namespace, bundles: Sequence[Bundle]) -> int:
             "ensembles": as_json(reports),
             "passed": all(report.passed for report in reports),
         }
-        args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_json(args.json, report)
     return 0 if all(report.passed for report in reports) else 1
 
 
@@ -85,7 +87,7 @@ def climb_ladder(args: argparse.Namespace, bundles: Sequence[Bundle]) -> list[Ru
     from reelkind.export.parity.ladder import climb
     from reelkind.export.pipelines.torch_pipeline import TorchPipeline
 
-    reference = TorchPipeline(bundles, **_TTA[args.tta])
+    reference = TorchPipeline(bundles, **_looking(args))
     with _server(args) as url:
         return climb(reference, _rungs(args, bundles, reference, url), _clips(args, bundles, args.frames))
 
@@ -110,21 +112,21 @@ def _rungs(
     from reelkind.export.parity.ladder import Rung
     from reelkind.export.pipelines.reference import OnnxPipeline
 
-    single = OnnxPipeline(args.bundle, **_TTA[args.tta])
+    single = OnnxPipeline(args.bundle, **_looking(args))
     look = partial(_locator, reference, single)
     rungs = [Rung("ONNX FP32", single, FP32_TOLERANCE, look(single, FP32_TOLERANCE, onnx_layers(single.model), True))]
     if args.fp16:
-        half = OnnxPipeline(args.bundle, **_TTA[args.tta], precision="fp16")
-        stored = OnnxPipeline(args.bundle, **_TTA[args.tta], precision="fp16", prepare=with_rounding)
+        half = OnnxPipeline(args.bundle, **_looking(args), precision="fp16")
+        stored = OnnxPipeline(args.bundle, **_looking(args), precision="fp16", prepare=with_rounding)
         layers = onnx_layers(stored.model)
         rungs.append(Rung("ONNX FP16", half, FP16_TOLERANCE, look(half, FP16_TOLERANCE, layers)))
         rungs.append(Rung("FP16 as stored", stored, FP16_TOLERANCE, look(stored, FP16_TOLERANCE, layers)))
     if any(bundle.backbone.storage == INT8 for bundle in bundles):
-        integers = OnnxPipeline(args.bundle, **_TTA[args.tta], precision=INT8)
+        integers = OnnxPipeline(args.bundle, **_looking(args), precision=INT8)
         rungs.append(Rung("ONNX int8", integers, INT8_TOLERANCE, look(integers, INT8_TOLERANCE)))
     if args.engines:
         stages = _engine_stages(args.engines, bundles)
-        engines = OnnxPipeline(args.bundle, **_TTA[args.tta], replaced=stages)
+        engines = OnnxPipeline(args.bundle, **_looking(args), replaced=stages)
         rungs.append(Rung("engine", engines, FP16_TOLERANCE, look(engines, FP16_TOLERANCE)))
     if url:
         rungs += _server_rungs(args, bundles, url, look)
@@ -147,7 +149,7 @@ def _server_rungs(
     triton, client = TritonPipeline(url, name, bundles), Client(url, member=group, tta=args.tta)
 
     def trace(frames: np.ndarray) -> Tensors:
-        return triton.trace(classify_ensemble(bundles, name, **_TTA[args.tta]), frames)
+        return triton.trace(classify_ensemble(bundles, name, **_looking(args)), frames)
 
     def ask(frames: np.ndarray) -> Tensors:
         prediction = client.classify_frames(frames[0])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reelkind.deployment.embedded import default_bundle
+
+from ..output.talk import say
 
 if TYPE_CHECKING:
     from reelkind.core.bundle import Bundle
@@ -33,12 +35,21 @@ def load_bundles(args: argparse.Namespace) -> list[Bundle]:
     Raises:
         BundleError: if a folder holds no bundle.
     """
-    from reelkind.core.bundle import load
-
     if "bundle" not in args:
         args.bundle = [default_bundle()]
-    bundles = [load(folder) for folder in args.bundle]
+    return load_all(args.bundle)
+
+
+def load_all(folders: Iterable[Path]) -> list[Bundle]:
+    """Bundles; a word on stderr about those with random weights.
+
+    Raises:
+        BundleError: if a folder holds no bundle.
+    """
+    from reelkind.core.bundle import load
+
+    bundles = [load(folder) for folder in folders]
     for bundle in bundles:
         if not bundle.trained:
-            print(f"reelkind: bundle {bundle.name!r} has random weights: its answers mean nothing", file=sys.stderr)
+            say(f"bundle {bundle.name!r} has random weights: its answers mean nothing")
     return bundles

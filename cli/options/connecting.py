@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from reelkind.core.timing.clips import EXACT, SEEKS
 
+from ..output.talk import say
 from .arguments import header, positive, seconds, share
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def connect(
     stack: ExitStack,
     decoder: Decoder,
     *,
-    needs: Sequence[Callable[[str | None, str], str]] = (),
+    needs: Sequence[str] = ("classify",),
     cache: FeatureCache | None = None,
 ) -> Client:
     """The server named, else the one at the default address, else one started for this run.
@@ -129,31 +129,26 @@ def connect(
         args: with the options of ``add_arguments``, perhaps those of ``add_abstaining``.
         stack: closes what is opened.
         decoder: how the client decodes files.
-        needs: names of the models that a server of this run must have, by group and test-time augmentation;
-            see ``core.specs``. By default that which turns frames into answers.
+        needs: kinds of the models that a server of this run must have, fields of ``core.specs.Models``.
         cache: features of files seen before.
 
     Raises:
         ReelkindError: if a server was named and does not answer; no other is put in its place.
     """
-    from reelkind.core.specs import classify_name
+    from reelkind.core.specs import models_of
     from reelkind.deployment.opening import find_or_start
 
+    models = models_of(group(args), args.tta)
     return find_or_start(
         args.url,
         args.bundle or [],
         stack,
-        models={name(group(args), args.tta) for name in needs or (classify_name,)},
+        models={getattr(models, kind) for kind in needs},
         progress=say,
         decoder=decoder,
         cache=cache,
         **client_options(args),
     )
-
-
-def say(sentence: str) -> None:
-    """Talk to whoever runs the command."""
-    print(f"reelkind: {sentence}", file=sys.stderr)
 
 
 def client_options(args: argparse.Namespace) -> dict[str, Any]:

@@ -50,13 +50,13 @@ def server_options(args: argparse.Namespace) -> ServerOptions:
         ServingError: if a certificate is no good.
     """
     from reelkind.serving.options import ServerOptions, Tracing
-    from reelkind.serving.tls import Tls
+    from reelkind.serving.tls import ServerTls
 
     tls, tracing = None, None
     if args.tls_cert or args.tls_key or args.tls_client_ca:
         if not (args.tls_cert and args.tls_key):
             raise UsageError("TLS needs both --tls-cert and --tls-key")
-        tls = Tls(args.tls_cert, args.tls_key, args.tls_client_ca)
+        tls = ServerTls(args.tls_cert, args.tls_key, args.tls_client_ca)
         tls.check()
     if args.trace_otlp or args.trace_file:
         tracing = Tracing(args.trace_otlp, args.trace_file, args.trace_rate or 1)

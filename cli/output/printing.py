@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
+from .talk import say
+
 BAR_DELAY_S = 1.0  # shorter work needs no progress bar
 
 
@@ -31,7 +33,7 @@ def take_any_name() -> None:
 
 def say_nothing_named() -> int:
     """Say that the list on standard input was empty; the exit status of a command that has nothing to do."""
-    print("reelkind: no paths on standard input", file=sys.stderr)
+    say("no paths on standard input")
     return 0
 
 

@@ -14,6 +14,7 @@ from reelkind.core.taxonomy.classes import CLASSES
 
 from ..options.inputs import Input
 from .printing import Bar
+from .talk import say
 
 Answer = Prediction | Failure
 
@@ -148,7 +149,7 @@ def warn_untrained(info: ServerInfo) -> None:
     """Say on stderr, before any result, which members are untrained."""
     if info.model.untrained:
         names = ", ".join(info.model.untrained)
-        print(f"reelkind: of random weights, UNTRAINED: {names}; labels mean nothing", file=sys.stderr)
+        say(f"of random weights, UNTRAINED: {names}; labels mean nothing")
 
 
 def why_none(failure: Failure) -> str:
@@ -173,7 +174,7 @@ def bar(share: float) -> str:
     return ("█" * full + (_EIGHTHS[eighths] if full < BAR_CELLS else "")).ljust(BAR_CELLS)
 
 
-class Progress(Bar):
+class CountBar(Bar):
     """How many videos are done."""
 
     def __init__(self, total: int | None, *, shown: bool) -> None:

@@ -25,7 +25,7 @@ def write(timelines: Sequence[Timeline], path: Path) -> None:
     Raises:
         OSError: if the file cannot be written.
     """
-    write_whole(path, "\n".join(_lines(timelines)).encode())
+    write_whole(path, "\n".join(_lines(timelines)))
 
 
 def _lines(timelines: Sequence[Timeline]) -> Iterator[str]:

@@ -25,7 +25,7 @@ NO_LABEL = "·"
 STRIP_CELLS = 72
 
 
-class Report(Protocol):
+class TimelineReport(Protocol):
     """Prints events as they come."""
 
     def add(self, path: str, event: Event) -> None: ...
@@ -33,7 +33,7 @@ class Report(Protocol):
     def fail(self, failure: Failure) -> None: ...
 
 
-def make(args: argparse.Namespace) -> Report:
+def make(args: argparse.Namespace) -> TimelineReport:
     """The report asked for."""
     if args.jsonl:
         return JsonLines(windows=args.windows or args.embeddings, embeddings=args.embeddings)
@@ -172,7 +172,7 @@ def _coloured() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")  # no-color.org
 
 
-class Progress(Bar):
+class TimeBar(Bar):
     """How much of a video's time is decoded."""
 
     def __init__(self, path: str, *, shown: bool) -> None:

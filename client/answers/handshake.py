@@ -68,8 +68,8 @@ class ServerInfo:
 
     @property
     def _features(self) -> dict[str, TensorSpec]:
-        named = ((f"{tensors.features(1).name}_{member}", dim) for member, dim in self.feature_dims.items())
-        return {name: tensors.features(dim).named(name) for name, dim in named}
+        specs = (tensors.member_features(member, dim) for member, dim in self.feature_dims.items())
+        return {spec.name: spec for spec in specs}
 
 
 def read_config(config: ModelConfig, url: str) -> ServerInfo:

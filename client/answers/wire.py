@@ -95,7 +95,7 @@ def check_times(times_ms: npt.ArrayLike | None, num_frames: int) -> npt.NDArray[
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """Parsed response, all float32.
 
     Probabilities [B, K], attention [B, T], embedding [B, E], frames' probabilities [B, T, K], subcategories [B, 46].
@@ -108,7 +108,7 @@ class Answer:
     subcategories: npt.NDArray[np.float32] | None = None
 
 
-def read_answer(found: Mapping[str, Any], size: tuple[int, int], info: ServerInfo) -> Answer:
+def read_answer(found: Mapping[str, Any], size: tuple[int, int], info: ServerInfo) -> Response:
     """Check a response to ``size`` = (B, T) videos of frames.
 
     Raises:
@@ -134,7 +134,7 @@ def read_answer(found: Mapping[str, Any], size: tuple[int, int], info: ServerInf
         raise ContractMismatch(f"{info.url} answered {shapes} for {num_videos} videos of {num_frames} frames")
     if not all(np.isfinite(array).all() for array in (probabilities, frames, finer) if array is not None):
         raise ServerFailed(f"the server at {info.url} answered with probabilities that are not numbers")
-    return Answer(probabilities, attention, embedding, frames, finer)
+    return Response(probabilities, attention, embedding, frames, finer)
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class About:
     timings_ms: Mapping[str, float] = field(default_factory=dict)
 
 
-def predictions(answer: Answer, info: ServerInfo, threshold: Threshold | None, about: About) -> Sequence[Prediction]:
+def predictions(answer: Response, info: ServerInfo, threshold: Threshold | None, about: About) -> Sequence[Prediction]:
     """One prediction a video of the batch; ``about`` holds for all of them."""
     found = []
     nothing: Iterable[None] = [None] * len(answer.probabilities)

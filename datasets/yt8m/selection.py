@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from reelkind.core.files.whole_files import write_whole
 from reelkind.core.taxonomy.classes import subcategories
 
 from .errors import RecordError, WorkspaceError
@@ -215,7 +215,7 @@ class _Progress:
             "done": sorted(self.done),
             "videos": [asdict(video) for video in self.chosen()],
         }
-        _replace(self._path, json.dumps(state))
+        write_whole(self._path, json.dumps(state), durable=True)
         self._saved_s = time.monotonic()
 
 
@@ -231,16 +231,6 @@ def _read_state(path: Path) -> dict[str, Any]:
 
 def _damaged(path: Path, reason: object) -> WorkspaceError:
     return WorkspaceError(f"{path} is damaged ({reason}): delete it, and the shards are read again")
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file all at once; the old one stays until the new one is on the disk."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def _digest(videos: Sequence[Selected]) -> str:

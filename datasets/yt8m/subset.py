@@ -50,15 +50,11 @@ def extract(shards: Sequence[Path], videos: Sequence[Selected], out: Path) -> di
             failures[shard] = f"{shard}: another shard is called {target.name}: extract it into another folder"
         if is_second or is_done:
             continue
-        partial = target.with_name(f".{target.name}.partial")
         try:
-            write_records(partial, _payloads(shard, wanted))
-            partial.replace(target)
+            write_records(target, _payloads(shard, wanted))
         except RecordError as error:
             failures[shard] = str(error)
             logger.info("left out: %s", error)
-        finally:
-            partial.unlink(missing_ok=True)
     return failures
 
 

@@ -10,11 +10,13 @@ import gzip
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from reelkind.core.errors import ReelkindError
+from reelkind.core.files.whole_files import whole_file
 
 from .errors import RecordError
 
@@ -55,9 +57,9 @@ def read_records(path: Path) -> Iterator[Record]:
 
 
 def write_records(path: Path, payloads: Iterable[bytes]) -> int:
-    """Write payloads as records and return how many; gzip if the name ends in ``.gz``. An existing file is replaced."""
+    """Write payloads as records, all or no file, and return how many; gzip if the name ends in ``.gz``."""
     count = 0
-    with gzip.open(path, "wb") if path.suffix == ".gz" else path.open("wb") as file:
+    with whole_file(path) as raw, gzip.open(raw, "wb") if path.suffix == ".gz" else nullcontext(raw) as file:
         for payload in payloads:
             length = _LENGTH.pack(len(payload))
             file.write(length + _checksum(length) + payload + _checksum(payload))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from reelkind.core.errors import DataError
+from reelkind.core.files.whole_files import whole_file
 from reelkind.core.taxonomy.classes import NUM_CLASSES
 
 from .metrics import softmax
@@ -125,20 +125,15 @@ def save(predictions: Predictions, path: Path) -> None:
     """Write an ``.npz``; a reader sees the old file or the new one, never half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     texts = {field: np.array(getattr(predictions, field), dtype=np.str_) for field in _TEXT_FIELDS}
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            np.savez_compressed(
-                file,
-                member=np.array(predictions.member),
-                logits=predictions.logits,
-                labels=predictions.labels,
-                temperature=np.array(predictions.temperature),
-                **texts,  # type: ignore[arg-type]
-            )
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        np.savez_compressed(
+            file,
+            member=np.array(predictions.member),
+            logits=predictions.logits,
+            labels=predictions.labels,
+            temperature=np.array(predictions.temperature),
+            **texts,  # type: ignore[arg-type]
+        )
 
 
 def load(path: Path) -> Predictions:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Islands:
+class Fp32Ops:
     """What stays FP32 inside an FP16 graph.
 
     Products with weights (``products``) compute in FP16. Every other operator follows what it reads, the wider type
@@ -27,7 +27,7 @@ class Islands:
     weights: tuple[str, ...] = ()
 
 
-FP32_ISLANDS = Islands(
+FP32_OPS = Fp32Ops(
     products=("Conv", "Gemm", "MatMul"),
     operators=(
         "BatchNormalization",  # one that no convolution could take in: variances need FP32's range

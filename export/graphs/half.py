@@ -17,7 +17,7 @@ from reelkind.core.specs import Graph
 from ..errors import ExportError
 from .canonical import assemble
 from .constants import float_types, with_folded_norms, with_plain_weights
-from .fp32_ops import FP32_ISLANDS, Islands
+from .fp32_ops import FP32_OPS, Fp32Ops
 
 HALF, SINGLE = int(TensorProto.FLOAT16), int(TensorProto.FLOAT)
 _NAMES = {HALF: "half", SINGLE: "single"}
@@ -56,7 +56,7 @@ class HalfGraph:
     computed: dict[str, dict[str, int]]
 
 
-def to_half(graph: Graph, model: onnx.ModelProto, islands: Islands = FP32_ISLANDS) -> HalfGraph:
+def to_half(graph: Graph, model: onnx.ModelProto, fp32_ops: Fp32Ops = FP32_OPS) -> HalfGraph:
     """Convert a graph as ``reelkind export onnx`` writes it.
 
     Tensors keep their names, so those of both graphs can be compared one by one.
@@ -64,13 +64,13 @@ def to_half(graph: Graph, model: onnx.ModelProto, islands: Islands = FP32_ISLAND
     Args:
         graph: its contract.
         model: the FP32 graph; not changed.
-        islands: what stays FP32.
+        fp32_ops: what stays FP32.
 
     Raises:
         ExportError: if a weight is too large for FP16.
     """
     plain = with_folded_norms(with_plain_weights(model))
-    conversion = _Conversion(plain, islands)
+    conversion = _Conversion(plain, fp32_ops)
     for node in plain.graph.node:
         conversion.add(node)
     for spec in graph.outputs:
@@ -88,7 +88,7 @@ class _Conversion:
     """The graph under construction."""
 
     plain: onnx.ModelProto
-    islands: Islands
+    fp32_ops: Fp32Ops
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     weights: dict[str, onnx.TensorProto] = field(default_factory=dict)
     readers: dict[tuple[str, int], list[str]] = field(default_factory=dict)  # of every cast
@@ -119,21 +119,21 @@ class _Conversion:
 
     def _kind(self, node: onnx.NodeProto) -> int:
         read = [self.types[name] for name in node.input if name in self.types and name not in self.constants]
-        if node.op_type in self.islands.operators:
+        if node.op_type in self.fp32_ops.operators:
             return SINGLE
-        if node.op_type in self.islands.products:
+        if node.op_type in self.fp32_ops.products:
             return HALF if self._is_worth_half(node) else SINGLE
         return SINGLE if SINGLE in read else HALF
 
     def _is_worth_half(self, node: onnx.NodeProto) -> bool:
         weight = self.constants.get(node.input[1])
         if weight is None:
-            return not self.islands.activation_products
-        if any(part in node.input[1] for part in self.islands.weights):
+            return not self.fp32_ops.activation_products
+        if any(part in node.input[1] for part in self.fp32_ops.weights):
             return False
         transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
         columns = weight.dims[0] if node.op_type == "Conv" or transposed else weight.dims[-1]
-        return int(columns) >= self.islands.min_columns
+        return int(columns) >= self.fp32_ops.min_columns
 
     def _read(self, name: str, kind: int | None, reader: str) -> str:
         """Name of the tensor in the type in which the node wants it; integers and shapes are left alone."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from reelkind.core.bundle import Bundle
 from reelkind.core.ensembles import Ensemble, classify_features_ensemble, features_ensemble
+from reelkind.core.features import tensor_name
 from reelkind.core.specs import (
     FP32_TOLERANCE,
     VIEWS,
@@ -112,11 +113,11 @@ def compare(
     reports = {ensemble.name: EnsembleReport(ensemble.name, tolerance) for ensemble in standard_ensembles(bundles)}
     for where, frames in _requests(clips, batches):
         found = run_steps(features_ensemble(bundles, "features", "tta"), stages, frames)
-        features = {name: found[name] for name in (f"features_{bundle.name}" for bundle in bundles)}
+        features = {bundle.name: found[tensor_name(bundle.name)] for bundle in bundles}
         for ensemble in standard_ensembles(bundles):
             members = [bundle for bundle in bundles if bundle.name in ensemble.members]
             for num_views in _views_of(ensemble):
-                some = {f"features_{name}": features[f"features_{name}"][:, :num_views] for name in ensemble.members}
+                some = {tensor_name(name): features[name][:, :num_views] for name in ensemble.members}
                 feeds = some if ensemble.kind == "classify_features" else {"frames": frames}
                 expected = some if ensemble.kind == "features" else _answer(ensemble, members, stages, some)
                 reports[ensemble.name].add(f"{where} V={num_views}", expected, ask(ensemble.name, feeds))

@@ -11,7 +11,6 @@ An engine belongs to one card or slice (tactics depend on its number of SMs and 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Iterable, Iterator
@@ -21,7 +20,7 @@ from pathlib import Path
 from reelkind.core import specs
 from reelkind.core.bundle import Bundle
 from reelkind.core.cuda import CudaError, Device
-from reelkind.core.files.whole_files import write_whole
+from reelkind.core.files.whole_files import write_json, write_whole
 from reelkind.core.specs import Graph
 
 from ..errors import ExportError
@@ -128,5 +127,5 @@ def build_engines(
             write_whole(path, engine)
             write_whole(times, timing)
             stored = asdict(key) | {CONTEXT_KEY: network.context_bytes(engine)}
-            write_whole(key_path(path), (json.dumps(stored, indent=2) + "\n").encode())
+            write_json(key_path(path), stored)
         yield EngineFile(plan.graph, path, reason)

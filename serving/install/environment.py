@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from reelkind.core.files.user_cache import user_cache
+from reelkind.core.files.whole_files import write_json
 
 from ..errors import ServingError
 
@@ -45,7 +46,7 @@ print(json.dumps({
 }))
 """
 
-Progress = Callable[[str], None]
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def find_server_env() -> ServerEnvironment | None:
     return None
 
 
-def prepare_server_env(progress: Progress | None = None) -> ServerEnvironment:
+def prepare_server_env(progress: Say | None = None) -> ServerEnvironment:
     """Make the environment unless it is there; a second call downloads nothing.
 
     Args:
@@ -162,7 +163,7 @@ def _choose_python() -> tuple[str, str]:
     )
 
 
-def _make(folder: Path, python: str, progress: Progress) -> ServerEnvironment:
+def _make(folder: Path, python: str, progress: Say) -> ServerEnvironment:
     if folder.exists() and (folder / _STARTED).exists():
         shutil.rmtree(folder)  # left behind by an interrupted call
     progress(f"making the server's environment in {folder} (once; downloads about 100 MB)")
@@ -186,9 +187,7 @@ def _make(folder: Path, python: str, progress: Progress) -> ServerEnvironment:
         raise ServingError(_pip_failure(installed.stdout))
     environment = _adopt(folder, pins_hash(_choose_python()[0]))
     stored = {key: str(value) for key, value in asdict(environment).items() if key != "folder"}
-    partial = folder / (_FINISHED + ".partial")
-    partial.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
-    partial.replace(folder / _FINISHED)
+    write_json(folder / _FINISHED, stored)
     progress("the server's environment is ready")
     return environment
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ServingError
-from .environment import Progress, ServerEnvironment, prepare_server_env
+from .environment import Say, ServerEnvironment, prepare_server_env
 
 _EXECUTABLE = "tritonserver"
 _STUB = "triton_python_backend_stub"
@@ -87,7 +87,7 @@ class Runtime:
         return variables
 
 
-def find_runtime(progress: Progress | None = None) -> Runtime:
+def find_runtime(progress: Say | None = None) -> Runtime:
     """The tritonserver on PATH (a Triton container), else the embedded one, which is prepared if need be.
 
     Raises:

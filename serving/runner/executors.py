@@ -23,7 +23,7 @@ VIEW_AXIS = 1  # of what a backbone takes and gives
 
 Shape = tuple[int | str | None, ...]  # a name or None is a free axis
 Feeds = dict[str, np.ndarray]
-Answer = list[np.ndarray] | Exception
+Outcome = list[np.ndarray] | Exception
 
 
 class InvalidRequestError(Exception):
@@ -76,7 +76,7 @@ class Runtime(Protocol):
     inputs: Sequence[Port]
     outputs: Sequence[Port]
 
-    def run(self, requests: Sequence[Feeds]) -> list[Answer]:
+    def run(self, requests: Sequence[Feeds]) -> list[Outcome]:
         """Outputs in the graph's order for each request, or the error it met, which spoils no other."""
         ...
 
@@ -145,8 +145,8 @@ class Joining:
         self._executor = executor
         self.inputs, self.outputs = executor.inputs, executor.outputs
 
-    def run(self, requests: Sequence[Feeds]) -> list[Answer]:
-        answers: list[Answer] = [[] for _ in requests]
+    def run(self, requests: Sequence[Feeds]) -> list[Outcome]:
+        answers: list[Outcome] = [[] for _ in requests]
         groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
         for i, feeds in enumerate(requests):
             groups.setdefault(tuple(array.shape[1:] for array in feeds.values()), []).append(i)
@@ -155,7 +155,7 @@ class Joining:
                 answers[i] = answer
         return answers
 
-    def _run_together(self, batch: Sequence[Feeds]) -> list[Answer]:
+    def _run_together(self, batch: Sequence[Feeds]) -> list[Outcome]:
         try:
             if len(batch) == 1:
                 return [self._executor.run(batch[0])]
@@ -191,7 +191,7 @@ class FrameWise:
         self.inputs, self.outputs = executor.inputs, executor.outputs
         self._axis = executor.inputs[0].shape.index(FRAME_AXIS)
 
-    def run(self, requests: Sequence[Feeds]) -> list[Answer]:
+    def run(self, requests: Sequence[Feeds]) -> list[Outcome]:
         arrays = [feeds[self.inputs[0].name] for feeds in requests]
         num_frames = sum(len(array) * array.shape[self._axis] for array in arrays)
         share = -(-num_frames // self._num_threads)  # a thread's, so that none has nothing to do
@@ -214,7 +214,7 @@ class FrameWise:
         parts = np.split(row, range(step, num_frames, step), self._axis)
         return [self._threads.submit(self._executor.run, {name: part}) for part in parts]
 
-    def _collect(self, array: np.ndarray, rows: Sequence[Sequence[Future[list[np.ndarray]]]]) -> Answer:
+    def _collect(self, array: np.ndarray, rows: Sequence[Sequence[Future[list[np.ndarray]]]]) -> Outcome:
         try:
             joined = [self._join([run.result() for run in runs]) for runs in rows]
         except Exception as error:

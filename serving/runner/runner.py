@@ -106,7 +106,7 @@ class TritonPythonModel:
                 raise executors.InvalidRequestError(f"tensors have different {what}: {given}")
         return feeds
 
-    def _respond(self, request: Any, outputs: executors.Answer) -> Any:
+    def _respond(self, request: Any, outputs: executors.Outcome) -> Any:
         if isinstance(outputs, executors.InvalidRequestError):
             return _refusal(f"{self._name}: {outputs}", pb_utils.TritonError.INVALID_ARG)
         if isinstance(outputs, Exception):

@@ -55,3 +55,26 @@ def test_what_names_nothing_is_said(tmp_path: Path, name: str, reason: str) -> N
     (tmp_path / "empty").mkdir()
     with pytest.raises(BulkError, match=f"{name}: .*{reason}"):
         read_uris(str(tmp_path / name), "uri", NOTHING)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("latin.csv", b"uri\n\xe9.mp4\n", "UTF-8"),
+        ("latin.jsonl", b'{"uri": "\xe9.mp4"}\n', "UTF-8"),
+        ("half.jsonl", b'{"uri": "\\ud800.mp4"}\n', "UTF-8"),
+        ("large.csv", b'uri\n"' + 200_000 * b"a" + b'"\n', "after line 1: no CSV"),
+        ("number.jsonl", b'{"uri": 5}\n', "line 1: has no text"),
+        ("other.parquet", b"PAR1", "no Parquet"),
+    ],
+)
+def test_unreadable_manifest_is_named(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BulkError, match=f"{name}.*{reason}"):
+        read_uris(str(tmp_path / name), "uri", NOTHING)
+
+
+def test_column_that_holds_no_text_is_named(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"uri": [["a.mp4"]]}), tmp_path / "lists.parquet")
+    with pytest.raises(BulkError, match=r"lists\.parquet: no Parquet with a text column 'uri'"):
+        read_uris(str(tmp_path / "lists.parquet"), "uri", NOTHING)

@@ -23,8 +23,8 @@ from videos import bars, write_video
 
 from reelkind import bundles
 from reelkind.cli import classify
-from reelkind.cli.main import EXIT_BROKEN_PIPE
 from reelkind.cli.options import connecting
+from reelkind.cli.output.talk import EXIT_BROKEN_PIPE
 from reelkind.client import Client, InlineDecoder, InvalidOption, TlsFailed
 from reelkind.core.errors import ReelkindError
 from reelkind.core.taxonomy.classes import CLASSES
@@ -412,7 +412,7 @@ def test_help_names_the_defaults_of_the_client() -> None:
     subparsers = parser.add_subparsers()
     classify.add_parser(subparsers)
     text = " ".join(subparsers.choices["classify"].format_help().split())
-    assert connecting.TTA == TTA
+    assert tuple(TTA) == connecting.TTA
     for default in (DEFAULT_URL, f"{{{','.join(TTA)}}}", f"(default: {session.TIMEOUT_S:g})"):
         assert default in text
     assert f"(default: {decoding.DECODE_TIMEOUT_S:g})" in text

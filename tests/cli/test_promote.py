@@ -321,7 +321,7 @@ def test_two_at_a_time_and_servers_nobody_knows_are_refused(server, hot, tmp_pat
         status, out, err = promote(server, hot.folder)
     assert (status, out) == (1, "")
     assert err.startswith("reelkind: another promotion is at work on ")
-    assert promote(server) == (2, "", "reelkind promote: give either a BUNDLE or --rollback\n")
+    assert promote(server) == (2, "", "reelkind: give either a BUNDLE or --rollback\n")
     unknown = "no server that you started with `reelkind serve` on this machine answers at "
     assert unknown + "127.0.0.1:1:" in promote(server, hot.folder, "--url", "127.0.0.1:1")[2]
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

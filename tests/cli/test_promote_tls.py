@@ -12,14 +12,12 @@ import pytest
 import trustme
 
 from reelkind.cli.main import main
-from reelkind.client import Client
-from reelkind.client import Tls as ClientTls
+from reelkind.client import Client, Tls
 from reelkind.deployment.embedded import temporary_repository
 from reelkind.serving.options import ServerOptions
 from reelkind.serving.process import processes
 from reelkind.serving.server import TritonServer
 from reelkind.serving.state import announced
-from reelkind.serving.tls import Tls
 from tests.serving.new_version import write_new_version
 from tests.videos import write_video
 
@@ -70,7 +68,7 @@ def client(server, authority, tmp_path) -> Iterator[Client]:
     own.private_key_pem.write_to_path(tmp_path / "user.key")
     with Client(
         server.url,
-        tls=ClientTls(tmp_path / "ca.pem", tmp_path / "user.pem", tmp_path / "user.key"),
+        tls=Tls(tmp_path / "ca.pem", tmp_path / "user.pem", tmp_path / "user.key"),
         timeout_s=120,
         retry_s=60,
     ) as client:

@@ -16,7 +16,7 @@ from reelkind.core.bundle import Bundle
 from reelkind.core.specs import FP16_TOLERANCE
 from reelkind.export.errors import ExportError, ParityError
 from reelkind.export.graphs.constants import float_types, with_folded_norms, with_plain_weights
-from reelkind.export.graphs.fp32_ops import FP32_ISLANDS
+from reelkind.export.graphs.fp32_ops import FP32_OPS
 from reelkind.export.graphs.half import HalfGraph, to_half
 from reelkind.export.parity.half_check import search
 from reelkind.export.parity.half_emulation import with_rounding
@@ -60,7 +60,7 @@ def test_what_crosses_the_border_is_unchanged(converted: tuple[specs.Graph, onnx
 def test_islands_are_single_and_products_half(shipped: Bundle) -> None:
     for kind in ("backbone", "head"):
         half = to_half(graph_of(shipped, kind), single(shipped, kind))
-        for operator in set(FP32_ISLANDS.operators) & half.computed.keys():
+        for operator in set(FP32_OPS.operators) & half.computed.keys():
             assert half.computed[operator]["half"] == 0
     # q, k, v, output, projection; scores, mixture, pooling, and four columns a frame
     assert half.computed["MatMul"] == {"half": 5, "single": 4}
@@ -146,7 +146,7 @@ def test_weights_beyond_half_are_refused_by_name(shipped: Bundle) -> None:
 
 
 def test_a_list_without_islands_leaves_none(shipped: Bundle) -> None:
-    bare = replace(FP32_ISLANDS, operators=(), activation_products=False, weights=(), min_columns=0)
+    bare = replace(FP32_OPS, operators=(), activation_products=False, weights=(), min_columns=0)
     half = to_half(specs.head_graph(shipped), single(shipped, "head"), bare)
     assert sum(counts["single"] for counts in half.computed.values()) == half.computed["Reshape"]["single"] == 1
 

@@ -13,7 +13,7 @@ from reelkind.serving.ports import Addresses
 from reelkind.serving.process import processes
 from reelkind.serving.server import TritonServer
 from reelkind.serving.state import announced, find_running, remember_bundle
-from reelkind.serving.tls import Tls
+from reelkind.serving.tls import ServerTls
 
 URL = "127.0.0.1:8001"
 
@@ -39,7 +39,7 @@ def test_server_is_found_while_it_runs_and_not_afterwards(server, tmp_path):
 
 
 def test_certificate_is_found_with_it(server, tmp_path):
-    server.options = ServerOptions(tls=Tls(tmp_path / "server.pem", tmp_path / "server.key"))
+    server.options = ServerOptions(tls=ServerTls(tmp_path / "server.pem", tmp_path / "server.key"))
     with announced(server, {}):
         assert find_running(URL).tls == server.options.tls
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from tritonclient.grpc import model_config_pb2
 
-from reelkind.serving import progress
+from reelkind.serving import stalling
 from reelkind.serving import supervisor as module
 from reelkind.serving.control import BusyError, CanaryError, ModelMissingError, StubUnhealthyError
 from reelkind.serving.errors import ServingError
@@ -171,7 +171,7 @@ def test_replaced_process_is_not_missed_but_its_successor_would_be(watch, server
     server.living = [Stub(SOMEBODY, "head_lite")]
     assert watch() == ["canary"]
     server.living = []
-    watch.supervisor._census._stubs = [Stub(NOBODY, "head_lite")]
+    watch.supervisor._stub_watch._stubs = [Stub(NOBODY, "head_lite")]
     assert watch() == ["reload head_lite", "canary"]
 
 
@@ -257,7 +257,7 @@ def overloaded(server) -> PretendServer:
 
 
 def test_full_queue_of_a_model_that_computes_is_never_a_strike(watch, overloaded, monkeypatch):
-    monkeypatch.setattr(progress, "STALLED_S", 0.0)
+    monkeypatch.setattr(stalling, "STALLED_S", 0.0)
     for number in range(10):
         overloaded.num_executed["backbone_lite"] = number + 1
         assert watch() == ["canary"]
@@ -269,7 +269,7 @@ def test_full_queue_of_a_model_that_takes_its_time_is_no_strike(watch, overloade
 
 def test_full_queue_of_a_model_that_computes_no_more_is_a_strike(watch, overloaded, monkeypatch):
     assert watch() == ["canary"]
-    monkeypatch.setattr(progress, "STALLED_S", 0.0)
+    monkeypatch.setattr(stalling, "STALLED_S", 0.0)
     overloaded.num_executed["preprocess"] = 5  # fills the queue that nobody empties
     assert watch(2) == ["canary", "canary", "restart"]
 

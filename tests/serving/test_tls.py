@@ -19,7 +19,7 @@ from tritonclient.utils import InferenceServerException
 from reelkind.serving.errors import ServingError
 from reelkind.serving.options import ServerOptions
 from reelkind.serving.server import TritonServer
-from reelkind.serving.tls import Tls
+from reelkind.serving.tls import ServerTls
 
 from . import tiny_repository
 
@@ -33,15 +33,15 @@ def authority() -> trustme.CA:
 
 
 @pytest.fixture(scope="module")
-def files(authority, tmp_path_factory) -> Tls:
+def files(authority, tmp_path_factory) -> ServerTls:
     return write(authority.issue_cert(HOST), tmp_path_factory.mktemp("tls"))
 
 
-def write(certificate: trustme.LeafCert, folder: Path, client_ca: Path | None = None) -> Tls:
+def write(certificate: trustme.LeafCert, folder: Path, client_ca: Path | None = None) -> ServerTls:
     chain = b"".join(pem.bytes() for pem in certificate.cert_chain_pems)
     (folder / "server.pem").write_bytes(chain)
     certificate.private_key_pem.write_to_path(folder / "server.key")
-    return Tls(folder / "server.pem", folder / "server.key", client_ca)
+    return ServerTls(folder / "server.pem", folder / "server.key", client_ca)
 
 
 def test_certificate_that_fits_its_key_tells_its_host(files):
@@ -55,19 +55,19 @@ def test_wildcard_stands_for_some_host(authority, tmp_path):
 def test_key_of_another_certificate_is_refused(files, authority, tmp_path):
     other = write(authority.issue_cert(HOST), tmp_path)
     with pytest.raises(ServingError, match=r"server\.pem and .*server\.key are no certificate with its private key"):
-        Tls(files.certificate, other.key).check()
+        ServerTls(files.certificate, other.key).check()
 
 
 @pytest.mark.parametrize("name", ["certificate", "key", "client_ca"])
 def test_missing_file_is_named(files, name, tmp_path):
     paths = {"certificate": files.certificate, "key": files.key, "client_ca": None} | {name: tmp_path / "nowhere.pem"}
     with pytest.raises(ServingError, match=r"nowhere\.pem cannot be read: No such file"):
-        Tls(**paths).check()
+        ServerTls(**paths).check()
 
 
 def test_client_ca_that_is_none_is_refused(files):
     with pytest.raises(ServingError, match=r"server\.key holds no certificate in PEM format"):
-        Tls(files.certificate, files.key, files.key).check()
+        ServerTls(files.certificate, files.key, files.key).check()
 
 
 def test_certificate_for_servers_only_cannot_stand_where_clients_show_one(authority, tmp_path):
@@ -75,10 +75,10 @@ def test_certificate_for_servers_only_cannot_stand_where_clients_show_one(author
     assert files.check() == HOST
     authority.cert_pem.write_to_path(tmp_path / "clients.pem")
     with pytest.raises(ServingError, match="extendedKeyUsage needs serverAuth and clientAuth"):
-        Tls(files.certificate, files.key, tmp_path / "clients.pem").check()
+        ServerTls(files.certificate, files.key, tmp_path / "clients.pem").check()
 
 
-def server_only(authority: trustme.CA, folder: Path) -> Tls:
+def server_only(authority: trustme.CA, folder: Path) -> ServerTls:
     """A certificate that public authorities give: good for servers, not for clients."""
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -101,7 +101,7 @@ def server_only(authority: trustme.CA, folder: Path) -> Tls:
     (folder / "server.pem").write_bytes(made.public_bytes(pem))
     private = serialization.PrivateFormat.PKCS8
     (folder / "server.key").write_bytes(key.private_bytes(pem, private, serialization.NoEncryption()))
-    return Tls(folder / "server.pem", folder / "server.key")
+    return ServerTls(folder / "server.pem", folder / "server.key")
 
 
 @pytest.mark.triton

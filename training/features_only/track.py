@@ -15,6 +15,7 @@ import torch
 
 from reelkind.core.bundle import HEAD_WEIGHTS_NAME, MANIFEST_NAME
 from reelkind.core.errors import DataError
+from reelkind.core.files.whole_files import write_whole
 from reelkind.core.taxonomy.classes import CLASSES
 from reelkind.core.timing.clips import segment_middles
 from reelkind.evaluation.card import CARD_NAME
@@ -71,8 +72,8 @@ def run(config: FeaturesConfig, data: Path, out: Path) -> dict[str, Any]:
     text = json.dumps(_describe(config, sets, head), indent=2, ensure_ascii=False)
     description: dict[str, Any] = json.loads(text)
     write_state(out / HEAD_WEIGHTS_NAME, stored_state(head))
-    (out / DESCRIPTION_NAME).write_text(text + "\n", encoding="utf-8")
-    (out / CARD_NAME).write_text(track_card(description, config.notes), encoding="utf-8")
+    write_whole(out / DESCRIPTION_NAME, text + "\n")
+    write_whole(out / CARD_NAME, track_card(description, config.notes))
     return description
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from reelkind.core.files.whole_files import whole_file
+
 from . import distributed
 
 logger = logging.getLogger(__name__)
@@ -49,13 +51,8 @@ class Checkpoint:
 def save_atomically(state: dict[str, Any], path: Path) -> None:
     """Write tensors and plain values; a reader sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        torch.save(state, partial)
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    with whole_file(path) as file:
+        torch.save(state, file)
 
 
 def load_if_whole(path: Path) -> dict[str, Any] | None:

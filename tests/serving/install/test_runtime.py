@@ -8,7 +8,7 @@ from reelkind.serving.install.environment import ServerEnvironment
 from reelkind.serving.install.runtime import embedded_runtime, find_runtime
 from reelkind.serving.options import ServerOptions
 from reelkind.serving.ports import Addresses
-from reelkind.serving.tls import Tls
+from reelkind.serving.tls import ServerTls
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_response_cache_of_a_container_lies_beside_its_backends(container, tmp_p
 
 
 def test_plain_http_stays_on_loopback_beside_encrypted_grpc(container, tmp_path):
-    extras = ServerOptions(tls=Tls(Path("server.pem"), Path("server.key")))
+    extras = ServerOptions(tls=ServerTls(Path("server.pem"), Path("server.key")))
     command = command_of(find_runtime(), tmp_path, bind="0.0.0.0", extras=extras)
     assert {"--grpc-address=0.0.0.0", "--http-address=127.0.0.1", "--grpc-use-ssl=true"} <= set(command)
     (http,) = [option for option in command if option.startswith("--http-restricted-api")]

@@ -28,7 +28,7 @@ class Counting(Protocol):
         ...
 
 
-class Progress:
+class Stalling:
     """Remembers what the models of each ensemble had computed, and since when that has not changed."""
 
     def __init__(self, server: Counting) -> None:
