@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from reelkind.benchmarks import environment
-from reelkind.benchmarks.bulk import fetch_cost, made_videos, page
+from reelkind.benchmarks.bulk import made_videos, page
 from reelkind.benchmarks.bulk.answers import Answers, compare, differing
 from reelkind.benchmarks.bulk.cluster import BRIEF, Cluster, two_nodes
 from reelkind.benchmarks.bulk.watch import Watch, find, growth
@@ -166,7 +166,6 @@ def measure(
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reelkind-bulk-")))
         videos = made_videos.make(scratch / "videos", num_videos, BAD_SHARE)
-        fetching = fetch_cost.measure(scratch)
         cluster = stack.enter_context(two_nodes())
         server = stack.enter_context(embedded_server([bundle], ensembles=[specs.classify_name()]))
         stand = Stand(cluster, server, options)
@@ -208,7 +207,6 @@ def measure(
             "job_to_plain_loop": round(jobs[-1]["videos_per_second"] / plain_rate, 3),
             "peer": peer,
             "job_of_that_size_to_peer": _beside(jobs, peer),
-            "fetching_cpu_s_per_gb": fetching,
             "jobs": jobs,
             "machine": machine,
         }
