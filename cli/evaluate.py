@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options.arguments import UsageError, positive
+from .options.arguments import UsageError, positive, share
 from .options.bundles import load_all
 from .output.talk import EXIT_FAILED, EXIT_OK, say
 
@@ -57,7 +57,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--baselines", action="store_true", help="also simple classifiers, trained on split train")
     parser.add_argument(
         "--wanted-accuracy",
-        type=_share,
+        type=share,
         default=0.95,
         metavar="SHARE",
         help="of the answers kept when unsure ones are withheld (default: %(default)s)",
@@ -143,10 +143,3 @@ def _refuse_other_folders(folder: Path) -> None:
     if folder.is_dir() and any(folder.iterdir()) and not (folder / REPORT_NAME).is_file():
         raise ReelkindError(f"{folder} is not empty and holds no report: give --out a folder of its own")
     folder.mkdir(parents=True, exist_ok=True)
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"must be 0 .. 1, got {text}")
-    return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import connecting
+from .options import connecting, inputs
 from .options.arguments import frames_per_second
 from .output import printing
-from .output.talk import EXIT_FAILED, say
+from .output.talk import EXIT_FAILED, EXIT_OK, say
 
 if TYPE_CHECKING:
     from reelkind.client import Client
@@ -48,9 +48,7 @@ def _add_extract(commands: Any) -> None:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "paths", nargs="+", metavar="PATH", help="video file; folder, searched to any depth; - for stdin"
-    )
+    inputs.add_arguments(parser, "video file; folder, searched to any depth; - for stdin")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for VIDEO.features.safetensors")
     parser.add_argument(
         "--rate",
@@ -59,6 +57,7 @@ def _add_extract(commands: Any) -> None:
         help="frames a second, for `reelkind timeline` (default: the frames of a clip, for `reelkind classify`)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace features files made from something else")
+    printing.add_output(parser)
     connecting.add_arguments(parser)
     connecting.add_decoding(parser)
     connecting.add_seeking(parser)
@@ -79,24 +78,30 @@ def _add_cache(commands: Any) -> None:
 
 def run_extract(args: argparse.Namespace) -> int:
     """Extract the features of everything named; see the description of the command."""
-    from .options import inputs as _inputs
+    with printing.results(args.output), ExitStack() as stack:
+        found = inputs.expand(args.paths, sys.stdin, null=args.null, features=False)
+        pairs = _with_targets(found, args.out)
+        if not pairs:
+            return printing.say_nothing_named()
+        return _extract_all(args, pairs, stack)
+
+
+def _extract_all(args: argparse.Namespace, pairs: list[tuple[Input, Path]], stack: ExitStack) -> int:
     from .output.report import CountBar
 
-    printing.take_any_name()
-    pairs = _with_targets(_inputs.expand(args.paths, sys.stdin, features=False), args.out)
-    if not pairs:
-        return printing.say_nothing_named()
     args.out.mkdir(parents=True, exist_ok=True)
-    num_failed = 0
-    with ExitStack() as stack:
+    problems: Iterator[str | None] = (f"{item.path}: {item.problem}" for item, _ in pairs)
+    if not inputs.is_hopeless([item for item, _ in pairs]):
         decoding = connecting.decoder(args, stack)
         client = connecting.connect(args, stack, decoding, needs=("features",))
         work = partial(_extract, client, client.features_recipe(rate=args.rate), args)
         # Two more than decode keep the server busy; streams do that by themselves.
         pool = ThreadPoolExecutor(decoding.num_workers + (0 if args.rate else 2))
         stack.callback(pool.shutdown, wait=False, cancel_futures=True)  # interrupted, closing the rest ends its work
-        progress = stack.enter_context(CountBar(len(pairs), shown=not args.no_progress))
-        for (_, target), problem in zip(pairs, pool.map(work, *zip(*pairs, strict=True)), strict=True):
+        problems = pool.map(work, *zip(*pairs, strict=True))
+    num_failed = 0
+    with CountBar(len(pairs), shown=not args.no_progress) as progress:
+        for (_, target), problem in zip(pairs, problems, strict=True):
             with progress.hidden():
                 if problem is None:
                     print(target, flush=True)
@@ -106,7 +111,7 @@ def run_extract(args: argparse.Namespace) -> int:
             progress.advance()
     if num_failed and len(pairs) > 1:
         say(f"{num_failed} of {len(pairs)} without features")
-    return EXIT_FAILED if num_failed else 0
+    return EXIT_FAILED if num_failed else EXIT_OK
 
 
 def run_cache(args: argparse.Namespace) -> int:
@@ -121,16 +126,16 @@ def run_cache(args: argparse.Namespace) -> int:
     return 0
 
 
-def _with_targets(inputs: Iterable[Input], folder: Path) -> list[tuple[Input, Path]]:
+def _with_targets(found: Iterable[Input], folder: Path) -> list[tuple[Input, Path]]:
     """Each input once, with its features file; two videos may not write the same one."""
     from reelkind.core.files.features_files import SUFFIX
 
-    found: dict[Path, Input] = {}
+    by_target: dict[Path, Input] = {}
     pairs = []
-    for item in dict.fromkeys(inputs):
+    for item in dict.fromkeys(found):
         target = folder / (item.name + SUFFIX)
-        if found.setdefault(target, item) is not item and item.problem is None:
-            item = replace(item, problem=f"{found[target].path} has the same name: extract one into another folder")
+        if by_target.setdefault(target, item) is not item and item.problem is None:
+            item = replace(item, problem=f"{by_target[target].path} has the same name: extract one into another folder")
         pairs.append((item, target))
     return pairs
 

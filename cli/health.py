@@ -6,7 +6,7 @@ import argparse
 import os
 
 from .options.arguments import seconds
-from .options.connecting import URL_VARIABLE
+from .options.connecting import URL_VARIABLE, add_tls, tls_of
 
 _SIDE_PX = 32  # of the picture sent; the server scales it
 
@@ -27,10 +27,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--timeout", type=seconds, default=10.0, metavar="S", help="seconds it may take (default: %(default)s)"
     )
-    parser.add_argument("--tls", action="store_true", help="encrypt, trusting the well-known authorities")
-    parser.add_argument("--tls-ca", metavar="FILE", help="authorities to trust, PEM")
-    parser.add_argument("--tls-cert", metavar="FILE", help="certificate to show, PEM")
-    parser.add_argument("--tls-key", metavar="FILE", help="its private key, PEM")
+    add_tls(parser)
     parser.set_defaults(run=run)
 
 
@@ -38,13 +35,11 @@ def run(args: argparse.Namespace) -> int:
     """Print who has answered; an error of the client otherwise."""
     import numpy as np
 
-    from reelkind.client import DEFAULT_URL, Client, Prediction, ServerBusy, Tls
+    from reelkind.client import DEFAULT_URL, Client, Prediction, ServerBusy
 
-    files = (args.tls_ca, args.tls_cert, args.tls_key)
-    tls = Tls(*files) if any(files) else args.tls
     url = args.url or os.environ.get(URL_VARIABLE) or DEFAULT_URL
     frame = np.full((1, _SIDE_PX, _SIDE_PX, 3), 128, np.uint8)  # [T, H, W, C]
-    with Client(url, member=args.member, timeout_s=args.timeout, retry_s=0, tls=tls) as client:
+    with Client(url, member=args.member, timeout_s=args.timeout, retry_s=0, tls=tls_of(args)) as client:
         try:
             answer = client.classify_frames(frame)
         except ServerBusy as error:

@@ -13,7 +13,8 @@ from typing import Any, NoReturn
 
 from reelkind.core.errors import ReelkindError
 
-from . import bench, bulk, classify, evaluate, features, health, plan, promote, serve, timeline, train, web
+from . import bench, classify, completion, evaluate, features, health, plan, promote, serve, timeline, train, web
+from .bulk import command as bulk
 from .dataset import command as dataset
 from .export import command as export
 from .options.arguments import UsageError
@@ -21,7 +22,7 @@ from .output.talk import EXIT_BROKEN_PIPE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_U
 
 _SUBCOMMANDS = (
     *(classify, timeline, bulk, features, serve, health, web, promote),
-    *(dataset, train, evaluate, export, plan, bench),
+    *(dataset, train, evaluate, export, plan, bench, completion),
 )
 # What a subcommand's imports need.
 _EXTRAS = {
@@ -62,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
     for module in _SUBCOMMANDS:
         module.add_parser(subparsers)
+    parser.set_defaults(command_line=parser)  # which what completes it reads
     return parser
 
 
@@ -72,7 +74,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # ONNX Runtime, whoever loads it, would report to its maker
     signal.signal(signal.SIGTERM, _exit)
     parser = build_parser()
-    args = parser.parse_args(argv)
+    try:
+        args = parser.parse_args(argv)
+    except SystemExit as end:
+        if end.code == EXIT_USAGE:
+            _hint_at_dashes(sys.argv[1:] if argv is None else argv)
+        raise
     if args.command is None:
         parser.print_help()
         return 0
@@ -103,6 +110,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("interrupted")
         return EXIT_INTERRUPTED
+
+
+def _hint_at_dashes(arguments: Sequence[str]) -> None:
+    """A file whose name begins as options do may be what could not be understood."""
+    for name in arguments:
+        if name.startswith("-") and os.path.lexists(name):
+            say(f"{name} is taken for an option: write ./{name} for the file of that name")
 
 
 def _is_misused(error: ReelkindError) -> bool:

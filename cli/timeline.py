@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import connecting
+from .options import connecting, inputs
 from .options.arguments import RATE, SWITCH_PENALTY, WINDOW_S, UsageError, frames_per_second, nats, seconds
 from .output import printing
-from .output.talk import EXIT_FAILED, say
+from .output.talk import EXIT_FAILED, EXIT_OK, say
 
 if TYPE_CHECKING:
     from reelkind.client import Client, Timeline
@@ -39,11 +40,8 @@ def add_parser(subparsers: Any) -> None:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "paths",
-        nargs="+",
-        metavar="PATH",
-        help="video file, or features file made with a rate; folder, searched to any depth; - for stdin",
+    inputs.add_arguments(
+        parser, "video file, or features file made with a rate; folder, searched to any depth; - for stdin"
     )
     printing.add_shape(
         parser,
@@ -73,6 +71,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="NATS",
         help="evidence that a change of class needs: less for more and shorter segments (default: %(default)g)",
     )
+    printing.add_output(parser)
     connecting.add_arguments(parser)
     connecting.add_abstaining(parser)
     connecting.add_decoding(parser)
@@ -82,37 +81,39 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make the timelines of everything named; see the description of the command."""
+    if (args.windows or args.embeddings) and not args.jsonl:
+        raise UsageError("--windows and --embeddings are for --jsonl")
+    with printing.results(args.output), ExitStack() as stack:
+        return _tell_all(args, inputs.expand(args.paths, sys.stdin, null=args.null), stack)
+
+
+def _tell_all(args: argparse.Namespace, found: list[Input] | Iterator[Input], stack: ExitStack) -> int:
     from reelkind.core.specs import Models
 
-    from .options import inputs as _inputs
     from .output import report as _report
     from .output import timeline_plot, timeline_report
 
-    if (args.windows or args.embeddings) and not args.jsonl:
-        raise UsageError("--windows and --embeddings are for --jsonl")
-    printing.take_any_name()
-    inputs = _inputs.expand(args.paths, sys.stdin)
     report = timeline_report.make(args)
-    if inputs == []:
+    if found == []:
         return printing.say_nothing_named()
-    args.jobs = args.jobs or 1  # one file at a time, whose decoder works beside the server
+    client = None
+    if not inputs.is_hopeless(found):
+        args.jobs = args.jobs or 1  # one file at a time, whose decoder works beside the server
+        client = connecting.connect(args, stack, connecting.decoder(args, stack), needs=Models._fields)
+        _report.warn_untrained(client.server_info())
     timelines: list[Timeline] = []
     num_videos = num_failed = 0
-    with ExitStack() as stack:
-        decoder = connecting.decoder(args, stack)
-        client = connecting.connect(args, stack, decoder, needs=Models._fields)
-        _report.warn_untrained(client.server_info())
-        for item in inputs:
-            num_videos += 1
-            found = _tell(client, item, args, report)
-            num_failed += found is None or found.error is not None
-            if found is not None and args.plot:
-                timelines.append(replace(found, windows=()))  # drawn are the segments
+    for item in found:
+        num_videos += 1
+        timeline = _tell(client, item, args, report)
+        num_failed += timeline is None or timeline.error is not None
+        if timeline is not None and args.plot:
+            timelines.append(replace(timeline, windows=()))  # drawn are the segments
     if args.plot:
         timeline_plot.write(timelines, args.plot)
     if num_failed and num_videos > 1:
         say(f"{num_failed} of {num_videos} without a whole timeline")
-    return EXIT_FAILED if num_failed else 0
+    return EXIT_FAILED if num_failed else EXIT_OK
 
 
 def _svg(text: str) -> Path:
@@ -126,7 +127,7 @@ def _svg(text: str) -> Path:
     return path
 
 
-def _tell(client: Client, item: Input, args: argparse.Namespace, report: TimelineReport) -> Timeline | None:
+def _tell(client: Client | None, item: Input, args: argparse.Namespace, report: TimelineReport) -> Timeline | None:
     """Print one video's windows and segments as they come; None if there is no timeline."""
     from reelkind.client import Failure, Timeline
     from reelkind.core.errors import ReelkindError, VideoError
@@ -134,8 +135,8 @@ def _tell(client: Client, item: Input, args: argparse.Namespace, report: Timelin
     from .output.timeline_report import TimeBar
 
     try:
-        if item.problem is not None:
-            raise VideoError(item.path, item.problem)
+        if item.problem is not None or client is None:
+            raise VideoError(item.path, item.problem or "")
         with TimeBar(item.path, shown=not args.no_progress) as progress:
             events = client.stream_timeline(
                 item.path,

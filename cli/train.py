@@ -22,9 +22,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="train a bundle",
         description="Train a bundle from folders of clips and stills with manifests, measure it and write its card. "
         "Activations of the frozen layers are cached, and an interrupted run goes on where it was.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("config", type=Path, help="TOML file, e.g. training/configs/mine.toml")
+    parser.add_argument(
+        "config", type=Path, metavar="CONFIG", help="TOML file, or the name of one that comes with reelkind, e.g. mine"
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -33,8 +34,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         dest="overrides",
         help="override one value of the configuration; may be repeated",
     )
-    parser.add_argument("--data", type=Path, default=Path("data"), help="folder that holds the sources' folders")
-    parser.add_argument("--out", type=Path, default=None, help="the bundle's folder; bundles/NAME if not given")
+    parser.add_argument(
+        "--data", type=Path, default=Path("data"), help="folder that holds the sources' folders (default: %(default)s)"
+    )
+    parser.add_argument("--out", type=Path, help="the bundle's folder (default: bundles/NAME)")
     parser.add_argument(
         "--cache", type=Path, help="folder for activations and checkpoints (default: in the user's cache)"
     )
@@ -46,11 +49,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Train; results go to stdout, progress to stderr. Under torchrun only the first process talks."""
+    from reelkind.training.config import find_config
     from reelkind.training.features_only.track_config import KIND, config_kind
     from reelkind.training.optimisation import distributed
 
     if distributed.is_main():  # a long run that says nothing is taken for a hanging one
         logging.getLogger("reelkind.training").setLevel(min(logging.INFO, logging.getLogger().level))
+    args.config = find_config(args.config)
     if config_kind(args.config) == KIND:
         from . import train_on_features as _yt8m_training
 

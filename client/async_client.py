@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
-from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy.typing as npt
@@ -18,13 +17,14 @@ from reelkind.core.timing.timeline import WINDOW_S
 from reelkind.video.decoding import Decoder
 
 from . import features as _features
-from . import session, stream
+from . import options, session, stream
 from .answers.handshake import ServerInfo
 from .answers.prediction import Failure, Prediction
 from .answers.timeline import Event, Timeline
 from .cache import FeatureCache
 from .in_memory import Data
-from .session import ClientOptions, Session
+from .options import ClientOptions
+from .session import Session
 from .source import StrPath, check_several, shown
 from .stream import Progress, Wanted
 from .transport.address import Tls
@@ -41,8 +41,8 @@ class AsyncClient:
         *,
         member: str | None = None,
         tta: str = "off",
-        timeout_s: float = session.TIMEOUT_S,
-        retry_s: float = session.RETRY_S,
+        timeout_s: float = options.TIMEOUT_S,
+        retry_s: float = options.RETRY_S,
         decoder: Decoder | None = None,
         headers: Mapping[str, str] | None = None,
         tls: bool | Tls = False,
@@ -52,10 +52,10 @@ class AsyncClient:
         cache: FeatureCache | None = None,
     ) -> None:
         self.url = url
-        options = ClientOptions(
+        wanted = ClientOptions(
             member, tta, timeout_s, retry_s, decoder, headers, tls, abstain, num_frames, shared_memory, cache
         )
-        self._session = Session(url, options, blocking=False)
+        self._session = Session(url, wanted, blocking=False)
 
     async def server_info(self, *, member: str | None = None, tta: str | None = None) -> ServerInfo:
         """As ``Client.server_info``."""
@@ -185,9 +185,7 @@ class AsyncClient:
     async def __aenter__(self) -> AsyncClient:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     def _stream(

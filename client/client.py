@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from types import TracebackType
 
 import numpy.typing as npt
 
@@ -16,13 +15,14 @@ from reelkind.core.timing.timeline import WINDOW_S
 from reelkind.video.decoding import Decoder
 
 from . import features as _features
-from . import session, stream
+from . import options, session, stream
 from .answers.handshake import ServerInfo
 from .answers.prediction import Failure, Prediction
 from .answers.timeline import Event, Timeline
 from .cache import FeatureCache
 from .in_memory import Data
-from .session import ClientOptions, Session
+from .options import ClientOptions
+from .session import Session
 from .source import StrPath, check_several, shown
 from .stream import IN_FLIGHT, Progress, Wanted
 from .transport.address import Tls
@@ -69,8 +69,8 @@ class Client:
         *,
         member: str | None = None,
         tta: str = "off",
-        timeout_s: float = session.TIMEOUT_S,
-        retry_s: float = session.RETRY_S,
+        timeout_s: float = options.TIMEOUT_S,
+        retry_s: float = options.RETRY_S,
         decoder: Decoder | None = None,
         headers: Mapping[str, str] | None = None,
         tls: bool | Tls = False,
@@ -80,10 +80,10 @@ class Client:
         cache: FeatureCache | None = None,
     ) -> None:
         self.url = url
-        options = ClientOptions(
+        wanted = ClientOptions(
             member, tta, timeout_s, retry_s, decoder, headers, tls, abstain, num_frames, shared_memory, cache
         )
-        self._session = Session(url, options, blocking=True)
+        self._session = Session(url, wanted, blocking=True)
 
     def server_info(self, *, member: str | None = None, tta: str | None = None) -> ServerInfo:
         """What the server says of the model that answers.
@@ -277,9 +277,7 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _stream(

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from .answers import handshake, wire
 from .answers.handshake import ServerInfo
+from .options import ClientOptions
 from .transport.address import Address, Tls, check_headers, parse_target, tls_for
 from .transport.errors import (
     ClientError,
@@ -33,9 +34,11 @@ T = TypeVar("T")
 
 
 class Connection:
-    """What both clients do with a server's models, written once; arguments as those of ``Client``.
+    """What both clients do with a server's models, written once.
 
     Args:
+        url: of the server or servers.
+        options: those of the client.
         blocking: whether its coroutines are for ``finish`` or for an event loop.
 
     Attributes:
@@ -43,26 +46,17 @@ class Connection:
         transport: how it is reached; also waits and works for whoever builds on the connection.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        blocking: bool,
-        timeout_s: float,
-        retry_s: float,
-        headers: Mapping[str, str] | None,
-        tls: bool | Tls,
-        shared_memory: bool,
-    ) -> None:
+    def __init__(self, url: str, options: ClientOptions, *, blocking: bool) -> None:
         target = parse_target(url)
         address = target.first
         self.url = url
-        self._timeout_s, self._retry_s = timeout_s, retry_s
-        connect = partial(_open_transport, headers=check_headers(headers or {}), tls=tls_for(address, tls))
+        self._timeout_s, self._retry_s = options.timeout_s, options.retry_s
+        headers, tls = check_headers(options.headers or {}), tls_for(address, options.tls)
+        connect = partial(_open_transport, headers=headers, tls=tls)
         self.transport: Transport = (
             connect(address, blocking=blocking) if target.is_single else open_pool(target, connect, blocking=blocking)
         )
-        usable = shared_memory and target.is_single and address.is_local
+        usable = options.shared_memory and target.is_single and address.is_local
         self._regions = Regions(self.transport, partial(connect, address, blocking=True), usable=usable)
         self._connected = False
         self._infos: dict[str, tuple[float, ServerInfo]] = {}  # with the time of asking

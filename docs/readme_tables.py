@@ -32,7 +32,7 @@ SECTIONS: dict[Path, dict[str, Callable[[], str]]] = {
     RAW_CONTRACT: {"tensors": code.all_tensors, "models": code.models, "limits": code.limits},
     OPERATIONS: {"bursts": measured.bursts},
     AUGMENTATION: {"augmentation": measured.augmentation},
-    TIMELINES: {"segments": measured.segments},
+    TIMELINES: {"short kinds": measured.short_kinds, "segments": measured.segments},
     FEATURES: {"neighbours": measured.neighbours},
     BULK: {"jobs": measured.bulk_jobs, "memory": measured.bulk_memory, "cost": measured.bulk_cost},
     BENCHMARKS: {

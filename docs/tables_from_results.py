@@ -173,6 +173,24 @@ def segments() -> str:
     )
 
 
+def short_kinds() -> str:
+    """What timelines find of segments of a few seconds."""
+    rows = []
+    for row in _measured("short_kinds_clip")["reported"]:
+        shown, alone = row["shown"], row["alone"]
+        rows.append(
+            (
+                f"{row['length_s']:g} s",
+                f"{shown['found']} of {shown['segments']}",
+                f"{alone['found']} of {alone['segments']}",
+                f"{shown['time_right']:.2f}",
+                f"{alone['border_median_s']:.1f} ({alone['border_most_s']:.1f})",
+            )
+        )
+    header = ("segments of", "found", "... of those right alone", "time right", "border off by, median (most), seconds")
+    return table(header, rows)
+
+
 def bench_serve() -> str:
     """A server under load: ensembles alone."""
     return _bench("serve", lambda report: serve_page.closed_table(_ensembles(report, "concurrency")))

@@ -13,6 +13,7 @@ from reelkind.core.errors import ConfigError
 
 from .schema import apply_override, build
 
+CONFIGS = Path(__file__).parent / "configs"  # that come with the package
 STORAGES = ("float16", "int8")
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -252,6 +253,20 @@ def _check_optimisation(table: str, config: FinetuneConfig | HeadTrainConfig) ->
         raise ConfigError(f"{table}.num_cycles must be 1 or more and {table}.cycle_mult positive")
     if config.precision not in PRECISIONS:
         raise ConfigError(f"{table}.precision must be one of {', '.join(PRECISIONS)}, got {config.precision!r}")
+
+
+def find_config(named: Path) -> Path:
+    """A file, or the one of that name that comes with the package.
+
+    Raises:
+        ConfigError: naming those there are, if it is neither.
+    """
+    packaged = {path.stem: path for path in sorted(CONFIGS.glob("*.toml"))}
+    if named.is_file() or named.parent != Path() or named.suffix:
+        return named  # who reads it can say what is wrong
+    if named.name not in packaged:
+        raise ConfigError(f"no configuration {named}: name a TOML file, or one of {', '.join(packaged)}")
+    return packaged[named.name]
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:

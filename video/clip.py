@@ -87,7 +87,7 @@ def read_clip(
         size_px: S; the whole frame is scaled to S x S, aspect not kept (edges are evidence).
         num_threads: decoder threads, 0 lets FFmpeg choose.
         seek: one of ``SEEKS``. With ``keyframes``, the last key frame before an instant stands in for the frame on
-            screen, unless it was shown for an earlier instant; with ``auto``, once ``AUTO_PIXELS`` have been decoded.
+            screen, if it is at most a sixth of the video before it; with ``auto``, once many pixels have been decoded.
 
     Raises:
         VideoError: if the file is missing, empty, no video, damaged, or ends well before its header says.

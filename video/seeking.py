@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 MISSING_TAIL = Fraction(1, 10)  # share of the promised duration that may be absent before a file counts as cut off
 MISSING_TAIL_MIN_S = 1  # ... and never less than this: audio often outlasts the last frame by part of a second
 BLIND_SEEK_MARGIN_S = 5  # without a keyframe index, seek this much too early, so that a keyframe comes in time
+STAND_IN_REACH = Fraction(1, 6)  # share of the duration; a short clip with one keyframe is not one picture
 LOOK_AHEAD = 16  # packets; H.264 reorders by at most 16 frames, so the frame that replaces another is usually seen
 
 
@@ -59,15 +60,14 @@ def pictures_at(
 ) -> Iterator[Picture]:
     """The picture on screen at each of the ascending ``targets``: the last with a timestamp at or before it.
 
-    Once ``exact_pixels`` have been decoded, a key frame that comes up between two targets is taken for the later one:
-    what follows it up to the target is not decoded. Where none comes up, the picture on screen is looked for all the
-    same, so that no key frame is shown twice.
+    Once ``exact_pixels`` have been decoded, the last key frame before a target stands in for it, if it is not more than
+    ``STAND_IN_REACH`` of the duration before it: what follows it is not decoded.
 
     Raises:
         VideoError: if nothing can be decoded, or the pictures end well before ``start + duration``.
     """
     seeker = _Seeker(path, container, stream, start)
-    num_pixels = 0
+    num_pixels, reach = 0, int(duration * STAND_IN_REACH)
     decoded = _decode(path, container, stream, targets)
 
     def following() -> Picture | None:
@@ -78,7 +78,7 @@ def pictures_at(
 
     current: Picture | None = None
     upcoming = following()
-    unseen = True  # whether ``upcoming`` is a key frame that has not been shown
+    at_keyframe = True  # whether ``upcoming`` is the last key frame, and nothing after it was decoded
     for target in targets:
         lost = False
         while upcoming is not None and seeker.worthwhile(upcoming.pts, target):
@@ -88,17 +88,16 @@ def pictures_at(
             lost = keyframe is None or keyframe.pts > target
             seeker.learn(keyframe, position, target)
             if not lost:
-                current, upcoming, unseen = None, keyframe, True
+                current, upcoming, at_keyframe = None, keyframe, True
                 break
         if lost:  # the index lied, or there is none: read through from the start
             seeker.rewind()
             decoded = _decode(path, container, stream, targets)
-            current, upcoming, unseen = None, following(), False
-        if unseen and upcoming is not None and num_pixels > exact_pixels:
-            unseen = False
+            current, upcoming, at_keyframe = None, following(), False
+        if at_keyframe and upcoming is not None and num_pixels > exact_pixels and target - upcoming.pts <= reach:
             yield replace(upcoming, stands_in=upcoming.pts < target)
             continue
-        unseen = False
+        at_keyframe = False
         while upcoming is not None and (current is None or upcoming.pts <= target):
             current, upcoming = upcoming, following()
         if current is None:

@@ -31,6 +31,7 @@ class Limits:
         duration_s: longest video.
         decode_s: longest decoding of one clip, or wait for one chunk of a timeline.
         job_s: longest work on one job.
+        server_s: how long a job waits for a server that went away before it is given up.
         worker_bytes: address space of a worker, and of each of its decoders.
         attempts: how often a job is begun whose worker dies.
         keep_s: age at which uploads, features and pictures go.
@@ -46,6 +47,7 @@ class Limits:
     duration_s: float = 4 * 3600
     decode_s: float = 120
     job_s: float = 1800
+    server_s: float = 120
     worker_bytes: int = 6 << 30
     attempts: int = 2
     keep_s: float = 7 * 86_400

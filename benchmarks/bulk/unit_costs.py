@@ -46,7 +46,7 @@ def measure() -> dict[str, Any]:
         paths = [(made, make(made, Path(scratch))) for made in VIDEOS]
         decoding = [
             {
-                "height": made.height,
+                "height": made.height_px,
                 "seconds": made.seconds,
                 "keyframe_every_s": made.gop_s,
                 **_decoding(path, made.seconds),

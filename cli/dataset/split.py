@@ -23,13 +23,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Give every row without a split one: works stay whole, classes and subcategories spread evenly. "
         "A row that has a split keeps it for ever; new files of a known work follow it. Several manifests are split "
         "together, so that no work is divided between them.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("data", nargs="+", type=Path, help="folders with a manifest.csv, or folders of such folders")
     parser.add_argument(
-        "--shares", type=_shares, default="70/20/10", metavar="TRAIN/VAL/TEST", help="per cents of the files"
+        "--shares",
+        type=_shares,
+        default="70/20/10",
+        metavar="TRAIN/VAL/TEST",
+        help="per cents of the files (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="decides between equals")
+    parser.add_argument("--seed", type=int, default=0, help="decides between equals (default: %(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="print the result without writing it")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=run)

@@ -49,6 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--header", type=header, action="append", metavar="NAME=VALUE", help="send this with every request"
     )
+    add_tls(parser)
+
+
+def add_tls(parser: argparse.ArgumentParser) -> None:
+    """Options of an encrypted connection."""
     parser.add_argument("--tls", action="store_true", help="encrypt gRPC (HTTP: write https:// in --url)")
     parser.add_argument("--tls-ca", metavar="FILE", help="authorities to trust, PEM (default: the well-known ones)")
     parser.add_argument("--tls-cert", metavar="FILE", help="certificate to show a server that asks for one, PEM")
@@ -153,7 +158,7 @@ def connect(
 
 def client_options(args: argparse.Namespace) -> dict[str, Any]:
     """Arguments of ``Client`` that another process can be given."""
-    options: dict[str, Any] = {"member": group(args), "tta": args.tta, "tls": _tls(args)}
+    options: dict[str, Any] = {"member": group(args), "tta": args.tta, "tls": tls_of(args)}
     if args.timeout is not None:
         options["timeout_s"] = args.timeout
     if args.header:
@@ -164,7 +169,8 @@ def client_options(args: argparse.Namespace) -> dict[str, Any]:
     return options
 
 
-def _tls(args: argparse.Namespace) -> bool | Tls:
+def tls_of(args: argparse.Namespace) -> bool | Tls:
+    """What the options of ``add_tls`` say."""
     from reelkind.client import Tls
 
     files = (args.tls_ca, args.tls_cert, args.tls_key)

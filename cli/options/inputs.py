@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
+import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TextIO
 
-from reelkind.core.files.features_files import SUFFIX
 from reelkind.video.names import VIDEO_EXTENSIONS
 
 STDIN = "-"
+_BLOCK_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -29,19 +31,33 @@ class Input:
     problem: str | None = None
 
 
-def expand(arguments: Sequence[str], stdin: TextIO, *, features: bool = True) -> list[Input] | Iterator[Input]:
+def add_arguments(parser: argparse.ArgumentParser, paths: str) -> None:
+    """Options of commands that take files, whose kinds ``paths`` names in --help."""
+    parser.add_argument("paths", nargs="+", metavar="PATH", help=paths)
+    parser.add_argument(
+        "-0", "--null", action="store_true", help="paths on stdin end with a null byte, as those of find -print0"
+    )
+    parser._has_negative_number_optionals.clear()  # because of -0, argparse would take no number below 0 any more
+
+
+def expand(
+    arguments: Sequence[str], stdin: TextIO, *, null: bool = False, features: bool = True
+) -> list[Input] | Iterator[Input]:
     """Files in the order of the arguments, those of a folder sorted, each as often as named.
 
     Args:
         arguments: paths of files and folders, and ``STDIN``.
         stdin: where ``STDIN`` stands for: a path a line, read as far as they are asked for.
+        null: whether a null byte ends a path there, and not a line.
         features: whether folders give features files too, except those beside their videos.
 
     Returns:
         A list, or of standard input an iterator of at least one, which may be endless; empty if nothing was named.
     """
     found = chain.from_iterable(
-        _from_list(stdin, features=features) if argument == STDIN else _from_path(argument, features=features)
+        _from_list(stdin, b"\0" if null else b"\n", features=features)
+        if argument == STDIN
+        else _from_path(argument, features=features)
         for argument in arguments
     )
     if STDIN not in arguments:
@@ -50,17 +66,29 @@ def expand(arguments: Sequence[str], stdin: TextIO, *, features: bool = True) ->
     return [] if first is None else chain([first], found)
 
 
-def _from_list(stdin: TextIO, *, features: bool) -> Iterator[Input]:
-    stream = getattr(stdin, "buffer", None)  # file names are bytes; text mode would refuse some
-    for line in stream if stream is not None else stdin:
-        path = os.fsdecode(line).rstrip("\n")
-        if path:
-            yield from _from_path(path, features=features)
+def is_hopeless(inputs: list[Input] | Iterator[Input]) -> bool:
+    """Whether there is nothing among them that a server could be asked about."""
+    return isinstance(inputs, list) and all(item.problem is not None for item in inputs)
+
+
+def _from_list(stdin: TextIO, end: bytes, *, features: bool) -> Iterator[Input]:
+    stream = getattr(stdin, "buffer", None) or io.BytesIO(os.fsencode(stdin.read()))  # file names are bytes
+    for name in _split(stream, end):
+        if name:
+            yield from _from_path(os.fsdecode(name), features=features)
+
+
+def _split(stream: io.BufferedReader | io.BytesIO, end: bytes) -> Iterator[bytes]:
+    rest = b""
+    while block := stream.read1(_BLOCK_BYTES):
+        *names, rest = (rest + block).split(end)
+        yield from names
+    yield rest
 
 
 def _from_path(path: str, *, features: bool) -> Iterator[Input]:
     if not os.path.isdir(path):  # noqa: PTH112 (pathlib would drop a leading ./ and refuse null bytes)
-        yield Input(path, os.path.basename(path))  # noqa: PTH119
+        yield Input(path, os.path.basename(path), "no such file" if _is_missing(path) else None)  # noqa: PTH119
         return
     problems: list[Input] = []
     found = False
@@ -73,7 +101,19 @@ def _from_path(path: str, *, features: bool) -> Iterator[Input]:
     yield from problems
 
 
+def _is_missing(path: str) -> bool:
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return True
+    except OSError:  # whatever it is: who opens it can say more
+        return False
+    return False
+
+
 def _files_below(folder: str, problems: list[Input], *, features: bool) -> Iterator[str]:
+    from reelkind.core.files.features_files import SUFFIX  # NumPy
+
     def unreadable(error: OSError) -> None:
         problems.append(Input(str(error.filename), problem=f"cannot look into this folder: {error.strerror}"))
 

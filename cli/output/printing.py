@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from types import TracebackType
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import Any, Self
+
+from reelkind.core.files.whole_files import whole_file
 
 from .talk import say
 
@@ -26,9 +29,31 @@ def add_progress(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
 
 
-def take_any_name() -> None:
-    """From now on stdout takes file names of any bytes."""
-    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """``--output`` of commands whose results ``results`` takes."""
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="write results here, at the end and whole, not to stdout"
+    )
+
+
+@contextmanager
+def results(path: Path | None) -> Iterator[None]:
+    """Stdout takes file names of any bytes, and if there is a path, what is printed goes there, whole or not at all.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    if path is None:
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
+        yield
+        return
+    with whole_file(path) as file:
+        text = io.TextIOWrapper(file, "utf-8", "surrogateescape", write_through=True)
+        try:
+            with redirect_stdout(text):
+                yield
+        finally:
+            text.detach()  # it would close the file
 
 
 def say_nothing_named() -> int:
@@ -64,8 +89,6 @@ class Bar:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.close()

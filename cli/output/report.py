@@ -7,6 +7,8 @@ import csv
 import json
 import shutil
 import sys
+import unicodedata
+from collections import Counter
 from typing import Any, Protocol
 
 from reelkind.client import Failure, Prediction, Segment, ServerInfo
@@ -21,7 +23,7 @@ Answer = Prediction | Failure
 BAR_CELLS = 10
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 UNTRAINED = " (untrained)"
-_FINER = "SUBCATEGORY"
+_PATH, _FINER = "VIDEO", "SUBCATEGORY"
 UNSURE = "?"  # in the place of a label
 _KEYS: tuple[str, ...] = (
     *("path", "label", "confidence", "reason", "scores", "subcategory", "subcategory_confidence", "subcategories"),
@@ -39,8 +41,8 @@ class Report(Protocol):
         ...
 
 
-def make(args: argparse.Namespace, inputs: Any, info: ServerInfo) -> Report:
-    """The report asked for."""
+def make(args: argparse.Namespace, inputs: Any, info: ServerInfo | None) -> Report:
+    """The report asked for; without a server there are failures only."""
     if args.jsonl:
         return JsonLines(attention=args.attention, embedding=args.embedding, all_subcategories=args.subcategories)
     if args.csv:
@@ -102,23 +104,26 @@ class Table:
     A server that may name subcategories has a column for them behind the label.
     """
 
-    def __init__(self, inputs: list[Input] | None, top_k: int, info: ServerInfo) -> None:
+    def __init__(self, inputs: list[Input] | None, top_k: int, info: ServerInfo | None) -> None:
         widest = int(shutil.get_terminal_size((100, 24)).columns * _MAX_PATH_SHARE)
-        longest = widest if inputs is None else max((len(printable(item.path)) for item in inputs), default=0)
-        self._width = min(widest, longest)
-        self._label_width = max(map(len, info.classes)) + (0 if info.model.trained else len(UNTRAINED))
-        self._finer_width = max(map(len, (*(info.model.subcategories_learnt or ()), "")))
-        self._finer_width = max(self._finer_width, len(_FINER)) if self._finer_width else 0
+        longest = widest if inputs is None else max((num_columns(printable(item.path)) for item in inputs), default=0)
+        self._width = max(min(widest, longest), len(_PATH))
+        self._label_width = max(map(len, CLASSES)) + (0 if info is None or info.model.trained else len(UNTRAINED))
+        learnt = () if info is None else info.model.subcategories_learnt or ()
+        self._finer_width = max(map(len, (*learnt, _FINER))) if learnt else 0
         self._top_k = top_k
         self._begun = False
+        self._counts: Counter[str] = Counter()
 
     def add(self, answer: Answer) -> None:
         if not self._begun:
             self._begun = True
-            self._line("VIDEO", "LABEL", f"{'CONFIDENCE':18}    DECODE     INFER", _FINER)
+            self._line(_PATH, "LABEL", f"{'CONFIDENCE':18}    DECODE     INFER", _FINER)
         if isinstance(answer, Failure):
+            self._counts["without an answer"] += 1
             self._line(answer.path, "-", printable(why_none(answer)))
             return
+        self._counts[answer.label or "unsure"] += 1
         label = (answer.label or UNSURE) + ("" if answer.model.trained else UNTRAINED)
         times = f"{answer.timings_ms['decode']:6.0f} ms  {answer.timings_ms['infer']:5.0f} ms"
         likeliest = answer.top(self._top_k)[0 if answer.label is None else 1 :]  # what the label does not say
@@ -130,12 +135,20 @@ class Table:
         for warning in answer.warnings:
             print(f"{'':{self._width}}  {warning}", flush=True)
 
+    def finish(self) -> None:
+        """Say on stderr how many there are of each class, where somebody is looking who has seen several pass."""
+        if self._counts.total() > 1 and sys.stdout.isatty():
+            say(f"{self._counts.total()} videos: " + ", ".join(f"{n} {name}" for name, n in self._counts.most_common()))
+
     def _line(self, path: str, label: str, rest: str, subcategory: str = "") -> None:
         path = printable(path)
-        if len(path) > self._width:
-            path = "…" + path[len(path) - self._width + 1 :]  # the end says more than the beginning
+        if num_columns(path) > self._width:
+            while num_columns(path) > self._width - 1:
+                path = path[1:]  # the end says more than the beginning
+            path = "…" + path
+        path += " " * (self._width - num_columns(path))
         finer = f"{subcategory:{self._finer_width}}  " if self._finer_width else ""
-        print(f"{path:{self._width}}  {label:{self._label_width}}  {finer}{rest}", flush=True)
+        print(f"{path}  {label:{self._label_width}}  {finer}{rest}", flush=True)
 
 
 def subcategory_columns(answer: Prediction | Segment) -> dict[str, str]:
@@ -161,6 +174,17 @@ def printable(text: str) -> str:
     """Newlines, control characters and undecodable bytes of file names as escapes: one video stays one line."""
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii") for char in text
+    )
+
+
+def num_columns(text: str) -> int:
+    """Columns of a terminal that a text fills: East Asian wide characters take two, combining ones none.
+
+    >>> num_columns("映画.mp4")
+    8
+    """
+    return sum(
+        0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in ("W", "F")) for char in text
     )
 
 

@@ -24,6 +24,7 @@ from videos import bars, write_video
 from reelkind import bundles
 from reelkind.cli import classify
 from reelkind.cli.options import connecting
+from reelkind.cli.output.report import num_columns
 from reelkind.cli.output.talk import EXIT_BROKEN_PIPE
 from reelkind.client import Client, InlineDecoder, InvalidOption, TlsFailed
 from reelkind.core.errors import ReelkindError
@@ -404,7 +405,7 @@ def test_wrong_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFix
 
 
 def test_help_names_the_defaults_of_the_client() -> None:
-    from reelkind.client import DEFAULT_URL, session
+    from reelkind.client import DEFAULT_URL, options
     from reelkind.core.specs import TTA
     from reelkind.video import decoding
 
@@ -413,7 +414,7 @@ def test_help_names_the_defaults_of_the_client() -> None:
     classify.add_parser(subparsers)
     text = " ".join(subparsers.choices["classify"].format_help().split())
     assert tuple(TTA) == connecting.TTA
-    for default in (DEFAULT_URL, f"{{{','.join(TTA)}}}", f"(default: {session.TIMEOUT_S:g})"):
+    for default in (DEFAULT_URL, f"{{{','.join(TTA)}}}", f"(default: {options.TIMEOUT_S:g})"):
         assert default in text
     assert f"(default: {decoding.DECODE_TIMEOUT_S:g})" in text
 
@@ -534,3 +535,87 @@ def test_a_terminal_gets_a_bar_that_leaves_nothing_behind(
     assert len(capsys.readouterr().out.splitlines()) == 5
     assert ("5/5" in shown.getvalue() or "4/5" in shown.getvalue()) == (not options)
     assert shown.getvalue().rpartition("\r")[2].strip() == ""
+
+
+def test_a_list_may_end_its_paths_with_null_bytes(
+    standin: StandinServer, clip_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    odd = tmp_path / "two\nlines.mp4"
+    shutil.copy(clip_path, odd)
+    listed = b"\0".join(map(os.fsencode, [odd, clip_path, odd])) + b"\0"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed)))
+    assert run("--url", standin.url, "--jsonl", "-0", "-") == 0
+    found = [json.loads(line)["path"] for line in capsys.readouterr().out.splitlines()]
+    assert found == [str(odd), str(clip_path), str(odd)]
+
+
+@pytest.mark.parametrize("shape", ["--jsonl", "--csv", "--top-k=1"])
+def test_results_go_to_a_file_whole(
+    standin: StandinServer, clip_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture, shape: str
+) -> None:
+    odd = tmp_path / os.fsdecode(b"\xff.mp4")
+    shutil.copy(clip_path, odd)
+    out = tmp_path / "answers"
+    assert run("--url", standin.url, shape, "--output", out, clip_path, odd, "nope.mp4") == 1
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "reelkind: 1 of 3 without an answer\n")
+    written = out.read_text(errors="surrogateescape")
+    assert len(written.splitlines()) == (3 if shape == "--jsonl" else 4)
+    assert "no such file" in written
+
+
+def test_results_that_fail_on_the_way_leave_the_file_as_it_was(
+    standin: StandinServer, clip_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "answers"
+    out.write_text("of yesterday")
+    standin.stop()
+    with pytest.raises(ReelkindError, match="no server answers"):
+        run("--url", standin.url, "-o", out, clip_path)
+    assert out.read_text() == "of yesterday"
+    assert list(tmp_path.iterdir()) == [out]
+    assert capsys.readouterr().out == ""
+
+
+def test_who_watches_a_folder_pass_is_told_the_sums(
+    standin: StandinServer, clip_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("--url", standin.url, clip_path, clip_path, "nope.mp4") == 1
+    assert capsys.readouterr().err == "reelkind: 1 of 3 without an answer\n", "nobody watches a pipe"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert run("--url", standin.url, clip_path, clip_path, "nope.mp4") == 1
+    assert capsys.readouterr().err.startswith("reelkind: 3 videos: 2 animation, 1 without an answer\n")
+    assert run("--url", standin.url, clip_path) == 0
+    assert run("--url", standin.url, "--jsonl", clip_path, clip_path) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("shape", ["--jsonl", "--csv", "--top-k=1"])
+def test_no_server_is_asked_or_started_for_files_that_are_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, shape: str
+) -> None:
+    monkeypatch.delenv(connecting.URL_VARIABLE, raising=False)
+    monkeypatch.setattr("reelkind.deployment.opening.find_or_start", None)
+    assert run(shape, tmp_path / "nope.mp4", tmp_path) == 1
+    out = capsys.readouterr().out
+    assert "no such file" in out
+    assert "no videos or features files in this folder" in out
+
+
+def test_wide_characters_and_short_names_are_aligned(
+    standin: StandinServer, clip_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.chdir(tmp_path)
+    names = ["a.mp4", "映画.mp4", "e\u0301.mp4", "とても長い映画の名前.mp4"]
+    for name in names:
+        shutil.copy(clip_path, name)
+    assert run("--url", standin.url, *names) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    column = header.index("LABEL")
+    assert [num_columns(row[: row.index("animation")]) for row in rows] == [column] * 4
+    assert rows[-1].startswith("…")
+    shutil.copy(clip_path, "b")
+    assert run("--url", standin.url, "b") == 0
+    header, row = capsys.readouterr().out.splitlines()
+    assert header.index("LABEL") == row.index("animation")

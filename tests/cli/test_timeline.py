@@ -207,7 +207,7 @@ def test_the_warning_comes_before_the_first_result(
     standin: StandinServer, video: Path, capsys: pytest.CaptureFixture
 ) -> None:
     standin.parameters["untrained"] = "lite"
-    assert run("timeline", video.parent / "none.mp4") == 1
+    assert run("timeline", video.parent / "none.mp4", video) == 1
     captured = capsys.readouterr()
     assert "no such file" in captured.out
     assert "UNTRAINED: lite" in captured.err
@@ -360,3 +360,25 @@ def test_the_command_keeps_features_on_request(
 def test_the_cache_may_be_any_folder(video: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert run("classify", "--cache-dir", tmp_path / "mine", video) == 0
     assert len(list((tmp_path / "mine").glob("*/*.safetensors"))) == 1
+
+
+def test_timelines_and_lists_of_features_go_to_a_file(
+    video: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert run("timeline", "--jsonl", video, "-o", tmp_path / "told.jsonl") == 0
+    events = [json.loads(line)["event"] for line in (tmp_path / "told.jsonl").read_text().splitlines()]
+    assert (events[0], events[-1]) == ("segment", "timeline")
+    assert run("features", "extract", video, "--out", tmp_path / "out", "--output", tmp_path / "list") == 0
+    assert (tmp_path / "list").read_text() == f"{tmp_path / 'out' / 'film.mp4'}{files.SUFFIX}\n"
+    assert capsys.readouterr().out == ""
+
+
+def test_nobody_is_asked_about_files_that_are_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reelkind.deployment.opening.find_or_start", None)
+    assert run("timeline", "nope.mp4") == 1
+    assert run("features", "extract", "nope.mp4", "--out", tmp_path / "out") == 1
+    captured = capsys.readouterr()
+    assert captured.out == "nope.mp4  -  no such file\n"
+    assert captured.err == "reelkind: nope.mp4: no such file\n"

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from reelkind.core.errors import ConfigError
-from reelkind.training.config import Config, load_config, parse_config
+from reelkind.training.config import Config, find_config, load_config, parse_config
 from reelkind.training.features_only.track_config import config_kind
 
 CONFIGS = sorted((Path(__file__).parents[2] / "training" / "configs").glob("*.toml"))
@@ -13,6 +13,17 @@ VIDEO_CONFIGS = [path for path in CONFIGS if not config_kind(path)]
 @pytest.mark.parametrize("path", VIDEO_CONFIGS, ids=lambda path: path.stem)
 def test_every_shipped_configuration_loads(path: Path) -> None:
     assert load_config(path).name == path.stem
+
+
+def test_a_shipped_configuration_goes_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lite").mkdir()  # a folder, as that of a bundle, is no configuration
+    assert load_config(find_config(Path("lite"))).name == "lite"
+    assert find_config(Path("lite.toml")) == Path("lite.toml"), "a file that is not there is not replaced"
+    (tmp_path / "lite2").write_text("seed = 7\n")
+    assert load_config(find_config(Path("lite2"))).seed == 7
+    with pytest.raises(ConfigError, match=r"no configuration ligth: name a TOML file, or one of clip, .*lite, lite2"):
+        find_config(Path("ligth"))
 
 
 def test_defaults_need_no_file() -> None:

@@ -66,8 +66,9 @@ def test_a_bad_file_keeps_its_sentence(decoder: ProcessDecoder) -> None:
     ids=["hang", "segfault", "oom", "memory", "processor", "files", "exit", "bug"],
 )
 def test_a_file_that_breaks_its_decoder_costs_only_itself(
-    decoder: ProcessDecoder, monkeypatch: pytest.MonkeyPatch, clip_path: Path, double, message: str
+    decoder: ProcessDecoder, monkeypatch: pytest.MonkeyPatch, clip_path: Path, tmp_path: Path, double, message: str
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # where a double leaves an empty file
     with monkeypatch.context() as patch:
         patch.setattr(decoding, "read_clip", double)
         if double is reader_doubles.hang:

@@ -129,28 +129,29 @@ def keyframes_expected(path: Path, num_frames: int, gop: int) -> tuple[list[int]
     with open_file(path) as container:
         start, duration = extent(path, container, container.streams.video[0])
     found: list[int] = []
-    num_stand_ins, last = 0, -1
+    num_stand_ins = 0
     for instant in segment_middles(start, duration, num_frames):
         on = shown[on_screen(timestamps, instant)]
         keyframe = on - on % gop
-        stands_in = keyframe > last
-        last = keyframe
-        found.append(keyframe if stands_in else on)
-        num_stand_ins += stands_in and timestamps[shown.index(keyframe)] < instant
+        before = instant - timestamps[shown.index(keyframe)]
+        in_reach = 6 * before <= duration
+        found.append(keyframe if in_reach else on)
+        num_stand_ins += in_reach and before > 0
     return found, num_stand_ins
 
 
 @pytest.mark.parametrize("gop", [8, 40, 100, 400])
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
-def test_key_frames_stand_in_once_each(tmp_path: Path, decoded: list[int], name: str, gop: int) -> None:
+def test_key_frames_stand_in_for_what_comes_soon_after(tmp_path: Path, decoded: list[int], name: str, gop: int) -> None:
     path = write_video(tmp_path / name, 400, gop=gop, b_frames=0)
     clip = video.read_clip(path, seek="keyframes")
     wanted, num_stand_ins = keyframes_expected(path, 16, gop)
     assert read_indices(clip.frames) == wanted
     assert clip.num_stand_ins == num_stand_ins > 0
-    assert (np.diff(clip.times_ms) > 0).all()
-    if gop <= 25:  # each instant has a key frame of its own
-        assert len(decoded) == 1 + 16
+    assert (np.diff(clip.times_ms) >= 0).all()
+    assert len(set(wanted)) > 1
+    if gop <= 400 / 6:  # each instant has a key frame in reach: nothing else is decoded
+        assert len(decoded) == len(set(wanted)) + (wanted[0] > 0)
 
 
 @pytest.mark.parametrize(("name", "options"), SEEKING.values(), ids=SEEKING.keys())
@@ -158,7 +159,7 @@ def test_what_stands_in_is_never_later_than_its_instant(tmp_path: Path, name: st
     path = write_video(tmp_path / name, 400, **{"gop": 8, **options})
     exact, clip = video.read_clip(path), video.read_clip(path, seek="keyframes")
     assert (clip.times_ms <= exact.times_ms).all()
-    assert (np.diff(clip.times_ms) > 0).all()
+    assert (np.diff(clip.times_ms) >= 0).all()
     assert 0 < clip.num_stand_ins <= 16
 
 

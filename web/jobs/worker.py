@@ -16,7 +16,7 @@ import threading
 import time
 from typing import Any
 
-from reelkind.client import ProcessDecoder, ReelkindError
+from reelkind.client import ModelUnavailable, ProcessDecoder, ReelkindError, RequestTimeout, ServerUnavailable
 
 from ..safety.fetching import FetchError, fetch
 from ..settings import Settings
@@ -26,7 +26,7 @@ from .files import upload_path
 from .store import LEASE_S, Store
 from .tables import CANCELLED, DONE, FAILED, QUEUED, URL, Job, open_database
 from .watched_decoder import WatchedDecoder
-from .work import Workshop, choices_of
+from .work import Outcome, Workshop, choices_of
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class Worker:
             with watch:
                 if job.kind == URL and not job.upload:
                     self._fetch(job, tell)
-                outcome = self._workshop.do(job, tell)
+                outcome = self._outcome(job, tell, watch)
             status, values = DONE, vars(outcome)
         except (ReelkindError, FetchError) as error:
             values = {"error": humane.sentence(error, job.name) if isinstance(error, ReelkindError) else str(error)}
@@ -96,6 +96,24 @@ class Worker:
             self._close()
             self._open()
         self._store.finish(job, status, stages=stages.enter(DONE), **values)
+
+    def _outcome(self, job: Job, tell: Any, watch: _Watch) -> Outcome:
+        """What comes of a job; if its server goes away meanwhile, once it is back.
+
+        Raises:
+            ReelkindError: if there is no answer.
+        """
+        try:
+            return self._workshop.do(job, tell)
+        except (ServerUnavailable, ModelUnavailable, RequestTimeout) as error:
+            logger.info("job %s waits for the server: %s", job.id, error)
+            tell(stage="server", progress=None)
+            deadline = time.monotonic() + self._limits.server_s
+            while not self._workshop.client().is_ready():
+                if time.monotonic() > deadline or self._stopping.is_set() or watch.reason is not None:
+                    raise
+                time.sleep(_LOOK_EVERY_S)
+            return self._workshop.do(job, tell)
 
     def _fetch(self, job: Job, tell: Any) -> None:
         tell(stage="fetch", progress=None)

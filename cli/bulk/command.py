@@ -8,10 +8,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import connecting
-from .options.arguments import UsageError
-from .output import printing
-from .output.talk import EXIT_FAILED, EXIT_OK, say
+from ..options import connecting
+from ..options.arguments import UsageError
+from ..output import printing
+from ..output.talk import EXIT_FAILED, EXIT_OK, say
+from . import report
 
 if TYPE_CHECKING:
     from reelkind.bulk.node_servers import NodeServers
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     if args.table is not None:
         if args.input != REPORT or args.out is not None:
             raise UsageError("write `reelkind bulk INPUT --out DIR` or `reelkind bulk report DIR`")
-        return _report(args)
+        return report.run(args)
     if args.out is None:
         raise UsageError("say with --out which folder the table goes to")
     if args.local_server and args.url:
@@ -126,20 +127,3 @@ def _server(args: argparse.Namespace, stack: ExitStack) -> str | NodeServers:
     client = connecting.connect(args, stack, InlineDecoder(), needs=needs)
     client.server_info()
     return client.url
-
-
-def _report(args: argparse.Namespace) -> int:
-    from reelkind.bulk.contact_sheet import strips
-    from reelkind.bulk.report import REPORT_NAME, html, summarise, text
-    from reelkind.core.files.whole_files import write_whole
-
-    folder = Path(args.table)
-    summary = summarise(folder)
-    print(text(summary))
-    with ExitStack() as stack:
-        decoder = connecting.decoder(args, stack)
-        pictures = strips((uri for uri, _, _ in summary.doubtful), str(Path.cwd()), decoder)
-    page = folder / REPORT_NAME
-    write_whole(page, html(summary, pictures))
-    say(f"the same as a page, with pictures: {page}")
-    return EXIT_OK
