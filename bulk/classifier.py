@@ -42,7 +42,7 @@ class Task:
 
 
 class Classifier:
-    """Lives in an actor of Ray as long as the job does."""
+    """Lives in an actor of Ray as long as the job does; several threads may call it."""
 
     def __init__(self, task: Task) -> None:
         self._task = task

@@ -111,7 +111,11 @@ def _answers(uris: Sequence[str], task: Task, num_actors: int) -> Iterator[pa.Ta
         fn_constructor_args=(task,),
         batch_size=None,
         batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=min(num_actors, len(blocks))),
+        compute=ray.data.ActorPoolStrategy(
+            size=min(num_actors, len(blocks)),
+            max_concurrent_calls_per_actor=2,  # the last of one block are not waited for by the first of the next
+            enable_true_multi_threading=True,
+        ),
         num_cpus=1,
     )
     yield from answered.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)

@@ -250,8 +250,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="200 videos: to see whether it works; writes nothing")
     parser.add_argument("--json", type=Path, default=RESULTS / "bulk_cpu.json")
     args = parser.parse_args(argv)
-    sizes = [50] if args.quick else [200, 600]
-    report = measure(args.member, 200 if args.quick else args.videos, args.frames, sizes, sizes[0])
+    num_videos = 200 if args.quick else args.videos
+    sizes = [size for size in ((50,) if args.quick else (200, 600)) if size < num_videos]
+    report = measure(args.member, num_videos, args.frames, sizes, sizes[0])
     report["beside"] = args.beside or "nothing"
     if not args.quick:
         args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

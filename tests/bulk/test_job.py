@@ -29,7 +29,7 @@ pytest.importorskip("ray", reason="the extra bulk is not installed")
 pytestmark = [pytest.mark.triton, pytest.mark.usefixtures("brief_ray")]
 
 SAMPLES = sorted(Path(samples.__file__).parent.glob("*.mp4"))
-COPIES = 8
+COPIES = 6
 JOB_S = 240.0
 
 SMALL_PARTS = """
