@@ -1,6 +1,6 @@
 """The same job as one would write it with plain Ray Data and PyTorch eager.
 
-    python -m reelkind.benchmarks.bulk.eager_peer VIDEOS --address ADDRESS --bundle DIR --out DIR
+    python -m reelkind.benchmarks.bulk.eager_peer VIDEOS --address ADDRESS --bundle DIR --out DIR [--frames N]
 
 OpenCV reads each file, a module of PyTorch answers, what cannot be read has no label.
 """
@@ -20,13 +20,19 @@ BATCH = 4
 
 
 class EagerClassifier:
-    """Network and head in an actor."""
+    """Network and head in an actor.
 
-    def __init__(self, bundle: str) -> None:
+    Args:
+        bundle: its folder.
+        num_frames: of each video; None for as many as the bundle was made for.
+    """
+
+    def __init__(self, bundle: str, num_frames: int | None) -> None:
         from reelkind.core.bundle import load
         from reelkind.export.graphs.checkpoint import load_modules
 
         self._bundle = load(bundle)
+        self._num_frames = num_frames or self._bundle.num_frames
         self._backbone, self._head = load_modules(self._bundle)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -40,7 +46,7 @@ class EagerClassifier:
         from reelkind.core.taxonomy.classes import CLASSES
 
         try:
-            frames = opencv_frames(Path(path), self._bundle.num_frames, self._bundle.backbone.frame_size_px)
+            frames = opencv_frames(Path(path), self._num_frames, self._bundle.backbone.frame_size_px)
         except UnavailableError:
             return None
         with torch.inference_mode():
@@ -57,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--address", required=True)
     parser.add_argument("--bundle", required=True)
     parser.add_argument("--out", required=True)
+    parser.add_argument("--frames", type=int)
     args = parser.parse_args(argv)
     import ray
     import ray.data
@@ -66,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     num_actors = int(ray.cluster_resources()["CPU"])
     ray.data.from_items([{"path": path} for path in paths], override_num_blocks=8 * num_actors).map_batches(
         EagerClassifier,
-        fn_constructor_args=(os.fspath(args.bundle),),
+        fn_constructor_args=(os.fspath(args.bundle), args.frames),
         batch_size=BATCH,
         compute=ray.data.ActorPoolStrategy(size=num_actors),
         num_cpus=1,

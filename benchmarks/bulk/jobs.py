@@ -138,7 +138,7 @@ def eager_peer(stand: Stand, videos: Sequence[Path], bundle: Path, scratch: Path
     listed.write_text("".join(f"{video}\n" for video in videos), encoding="utf-8")
     began = time.monotonic()
     where = ("--address", stand.cluster.address, "--bundle", str(bundle), "--out", str(scratch / "peer"))
-    command = [sys.executable, "-m", "reelkind.benchmarks.bulk.eager_peer", str(listed), *where]
+    command = [sys.executable, "-m", "reelkind.benchmarks.bulk.eager_peer", str(listed), *where, *stand.options]
     done = subprocess.run(command, check=False, stderr=subprocess.DEVNULL, env={**os.environ, **BRIEF})
     seconds = time.monotonic() - began
     return {
