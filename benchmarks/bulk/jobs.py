@@ -28,7 +28,7 @@ from reelkind.benchmarks import environment
 from reelkind.benchmarks.bulk import made_videos, page, stores
 from reelkind.benchmarks.bulk.answers import Answers, compare, differing
 from reelkind.benchmarks.bulk.cluster import BRIEF, Cluster, two_nodes
-from reelkind.benchmarks.bulk.watch import Watch, find, growth
+from reelkind.benchmarks.bulk.watch import Watch, cpu_s, find, growth
 from reelkind.benchmarks.failover import kill
 from reelkind.benchmarks.serving_overhead import RESULTS
 from reelkind.bulk import parts
@@ -84,12 +84,13 @@ class Stand:
 
 def plain_loop(
     stand: Stand, videos: Sequence[Path], num_frames: int | None
-) -> tuple[dict[str, Prediction | Failure], float]:
-    """Answers of a client without Ray, and seconds."""
-    began = time.monotonic()
-    with ProcessDecoder(2) as decoder, Client(stand.server.url, decoder=decoder, num_frames=num_frames) as client:
+) -> tuple[dict[str, Prediction | Failure], float, float]:
+    """Answers of a client without Ray, seconds, and CPU seconds of client, decoders and server."""
+    began, pids, server = time.monotonic(), stand.server.process_ids(), stand.server
+    before_s = cpu_s(pids)
+    with ProcessDecoder(2) as decoder, Client(server.url, decoder=decoder, num_frames=num_frames) as client:
         answers = dict(zip(map(str, videos), client.classify_many(videos), strict=True))
-    return answers, time.monotonic() - began
+    return answers, time.monotonic() - began, cpu_s(pids) - before_s
 
 
 def calm_job(stand: Stand, videos: Sequence[Path], out: Path) -> dict[str, Any]:
@@ -175,13 +176,13 @@ def measure(
         half = num_videos // 2
         plain_loop(stand, videos[:8], num_frames)  # warms up
         _say("the plain loop, first half")
-        right, first_s = plain_loop(stand, videos[:half], num_frames)
+        right, first_s, first_cpu_s = plain_loop(stand, videos[:half], num_frames)
         jobs = []
         for size in [*sizes, num_videos]:
             _say(f"a job over {size}")
             jobs.append(calm_job(stand, videos[:size], scratch / f"calm_{size}"))
         _say("the plain loop, second half")
-        others, second_s = plain_loop(stand, videos[half:], num_frames)
+        others, second_s, second_cpu_s = plain_loop(stand, videos[half:], num_frames)
         right |= others
         calm = scratch / f"calm_{num_videos}"
         _say("a job that is killed in parts")
@@ -199,6 +200,7 @@ def measure(
             "plain_loop": {
                 "seconds": [round(first_s, 1), round(second_s, 1)],
                 "videos_per_second": round(plain_rate, 3),
+                "cpu_s_per_video": round((first_cpu_s + second_cpu_s) / num_videos, 4),
                 **_stage_ms(right),
             },
             "calm": compare(calm, here, right),

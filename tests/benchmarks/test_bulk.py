@@ -12,7 +12,7 @@ import pytest
 
 from reelkind.benchmarks.bulk import made_videos, stores
 from reelkind.benchmarks.bulk.answers import compare, differing
-from reelkind.benchmarks.bulk.watch import INTERVAL_S, Watch
+from reelkind.benchmarks.bulk.watch import INTERVAL_S, Watch, cpu_s
 from reelkind.bulk import fetching, parts, rows
 from reelkind.client import Failure
 from reelkind.core.errors import VideoError
@@ -88,3 +88,9 @@ def test_stores_hold_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         for uri, path in spread.files.items():
             with fetching.fetched(uri, "") as file:
                 assert file.sha256 == hashlib.sha256(path.name.encode()).hexdigest()
+
+
+def test_time_of_children_that_ended_is_counted() -> None:
+    before_s = cpu_s([])
+    subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.5: pass"], check=True)
+    assert 0.5 <= cpu_s([]) - before_s < 3
