@@ -39,7 +39,7 @@ $(WEB): $(BASE)
 
 $(FULL): $(BASE)
 	@echo "installing PyTorch and the development tools into $(VENV) (5.5 GB, about two minutes)"
-	@$(PIP) -e '.[serve,train,export,bench,yt8m,web,dev]'
+	@$(PIP) -e '.[serve,train,export,bench,yt8m,web,bulk,dev]'
 	@touch $@
 
 $(GATE): $(FULL)
@@ -97,7 +97,7 @@ check: $(FULL) deploy-check ## formatting, lint, types, deploy-check; TensorRT's
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@mkdir -p build/typing && ln -sfn ../.. build/typing/reelkind  # mypy does not read package-dir
-	@$(BIN)/mypy $(addprefix -p reelkind.,core video models datasets client serving export evaluation training deployment web cli benchmarks)
+	@$(BIN)/mypy $(addprefix -p reelkind.,core video models datasets client serving export evaluation training deployment bulk web cli benchmarks)
 	@if $(BIN)/python -c 'import tensorrt_rtx' 2>/dev/null; then $(BIN)/reelkind export gate --bundle bundles/clip --bundle bundles/lite --bundle bundles/lite2; \
 		else echo "gate not run: TensorRT-RTX is not installed (make setup-gate)"; fi
 

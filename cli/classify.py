@@ -50,12 +50,7 @@ def add_parser(subparsers: Any) -> None:
     connecting.add_abstaining(parser)
     connecting.add_decoding(parser)
     connecting.add_seeking(parser)
-    parser.add_argument(
-        "--frames",
-        type=positive,
-        metavar="N",
-        help="frames of each video that are looked at: fewer are faster (default: what the model was made for)",
-    )
+    connecting.add_frames(parser)
     parser.add_argument(
         "--cache", action="store_true", help="keep features of videos, and start from them where they are known"
     )

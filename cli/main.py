@@ -14,13 +14,14 @@ from typing import Any, NoReturn
 from reelkind.core.errors import ReelkindError
 
 from . import bench, classify, completion, evaluate, features, health, plan, promote, serve, timeline, train, web
+from .bulk import command as bulk
 from .dataset import command as dataset
 from .export import command as export
 from .options.arguments import UsageError
 from .output.talk import EXIT_BROKEN_PIPE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, say
 
 _SUBCOMMANDS = (
-    *(classify, timeline, features, serve, health, web, promote),
+    *(classify, timeline, bulk, features, serve, health, web, promote),
     *(dataset, train, evaluate, export, plan, bench, completion),
 )
 # What a subcommand's imports need.
@@ -31,6 +32,7 @@ _EXTRAS = {
     "export": "export",
     "plan": "export",
     "bench": "bench",
+    "bulk": "bulk",
     "promote": "export",
     "web": "web",
 }

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 GRID_COLUMNS = 24  # of a Grafana dashboard
+_PARSE = "import sys; from reelkind.cli.main import build_parser; build_parser().parse_args(sys.argv[1:])"
 PANELS = {"timeseries", "stat"}
 
 # Values that turn on what the files of the chart leave off.
@@ -241,6 +243,34 @@ def rendered(folder: Path, values: dict[str, Any]) -> list[dict[str, Any]]:
     return [part for text in files.values() for part in yaml.safe_load_all(text) if part]
 
 
+def ray(folder: Path) -> str:
+    """The job of KubeRay: its pods by Kubernetes' schemas, its command by reelkind, its pins by where they stand."""
+    try:
+        import kubernetes_validate
+    except ModuleNotFoundError as error:
+        raise MissingToolError(f"{error.name} is not installed: pip install 'reelkind[deploy-check]'") from None
+    pins, spec = _pins(folder), _yaml(folder / "ray/rayjob.yaml")["spec"]
+    cluster = spec["rayClusterSpec"]
+    tested = re.search(r"^ray==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    if tested is None or cluster["rayVersion"] != tested[1]:
+        raise RefusedError(f"rayjob.yaml has Ray {cluster['rayVersion']}, constraints.txt {tested and tested[1]}")
+    _run([sys.executable, "-c", _PARSE, *shlex.split(spec["entrypoint"])[1:]])
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    for group in groups:
+        name = group.get("groupName", "head")
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": group["template"]["spec"]}
+        try:
+            kubernetes_validate.validate(pod, pins["KUBERNETES_VERSION"], strict=True)
+        except kubernetes_validate.ValidationError as error:
+            raise RefusedError(f"rayjob.yaml: {name}, {'.'.join(map(str, error.path))}: {error.message}") from error
+        for container in pod["spec"]["containers"]:
+            if container["image"].rpartition(":")[2] != pins["REELKIND_VERSION"]:
+                raise RefusedError(
+                    f"rayjob.yaml: {name} has {container['image']}, versions.env {pins['REELKIND_VERSION']}"
+                )
+    return f"{len(groups)} groups of pods, and the command they run (RayJob's own schema is not to be had here)"
+
+
 def units(folder: Path) -> str:
     """The unit by systemd itself."""
     analyze = _tool("systemd-analyze", "apt-get install systemd")
@@ -254,7 +284,7 @@ def units(folder: Path) -> str:
 
 
 CHECKS: tuple[Callable[[Path], str], ...] = (
-    versions, dockerfiles, compose, prometheus, queries, grafana, collector, chart, units,
+    versions, dockerfiles, compose, prometheus, queries, grafana, collector, chart, ray, units,
 )  # fmt: skip
 
 

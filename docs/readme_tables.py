@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 RAW_CONTRACT, AUGMENTATION = ROOT / "docs" / "raw_contract.md", ROOT / "docs" / "tta.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
-BENCHMARKS = ROOT / "docs" / "benchmarks.md"
+BENCHMARKS, BULK = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "bulk.md"
 TAXONOMY = ROOT / "docs" / "taxonomy.md"
 FEATURES, TIMELINES = ROOT / "docs" / "features.md", ROOT / "docs" / "timelines.md"
 
@@ -34,6 +34,7 @@ SECTIONS: dict[Path, dict[str, Callable[[], str]]] = {
     AUGMENTATION: {"augmentation": measured.augmentation},
     TIMELINES: {"short kinds": measured.short_kinds, "segments": measured.segments},
     FEATURES: {"neighbours": measured.neighbours},
+    BULK: {"jobs": measured.bulk_jobs, "memory": measured.bulk_memory, "cost": measured.bulk_cost},
     BENCHMARKS: {
         "serve": measured.bench_serve,
         "open loop": measured.bench_open,

@@ -11,6 +11,7 @@ from typing import Any
 from tables_from_code import table
 
 from reelkind.benchmarks import decode, scale, tta
+from reelkind.benchmarks.bulk import page as bulk_page
 from reelkind.benchmarks.load import serve_page
 from reelkind.benchmarks.peers import peers
 from reelkind.core import bundle
@@ -236,6 +237,33 @@ def _bench(verb: str, make: Callable[[Mapping[str, Any]], str]) -> str:
     return (
         f"{make(report)}\n\n{where['processor']}, {where['cores']} cores, commit {where['revision']}; {command}{quick}."
     )
+
+
+def bulk_jobs() -> str:
+    """What came of bulk jobs, and how fast they were."""
+    report = _measured("bulk_cpu")
+    frames = "" if report["frames"] is None else f" by {report['frames']} frames"
+    where, (first, second) = report["machine"], report["plain_loop"]["seconds"]
+    return "\n\n".join(
+        [
+            bulk_page.robustness(report),
+            bulk_page.speed(report),
+            f"Member `{report['member']}`{frames}; {where['processor']}, {where['cores']} cores, commit "
+            f"{where['revision']}. Beside it ran: {report['beside']}. The loop took {first:g} s for a half of the "
+            f"videos before the jobs, {second:g} s for the other half after them. "
+            "`python -m reelkind.benchmarks.bulk.jobs`.",
+        ]
+    )
+
+
+def bulk_memory() -> str:
+    """Memory of the processes of the largest bulk job."""
+    return bulk_page.memory(_measured("bulk_cpu"))
+
+
+def bulk_cost() -> str:
+    """What a million hours cost, from what was measured."""
+    return bulk_page.cost(_measured("bulk_unit_costs_cpu"), _measured("bulk_cpu"))
 
 
 def _measured(name: str) -> Any:

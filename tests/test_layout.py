@@ -9,7 +9,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-HEAVY = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxscript", "tensorrt", "sklearn", "matplotlib"}
+HEAVY = {
+    *("torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxscript", "tensorrt", "sklearn", "matplotlib"),
+    "ray",
+}
 
 # wing -> (wings of ours it may import, heavy libraries it may import), at any depth of the code; from the ground up
 ALLOWED: dict[str, tuple[set[str], set[str]]] = {
@@ -19,25 +22,26 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "datasets": ({"core", "video"}, {"sklearn"}),
     "client": ({"core", "video"}, set()),
     "serving": ({"core"}, {"onnxruntime"}),  # the runner, which executes inside the server's own environment
-    "export": ({"core", "video", "models"}, HEAVY),
+    "export": ({"core", "video", "models"}, HEAVY - {"ray"}),
     "evaluation": ({"core", "video", "datasets", "client", "export"}, {"sklearn", "matplotlib"}),
     "training": (
         {"core", "video", "models", "datasets", "evaluation"},
         {"torch", "torchvision", "sklearn", "matplotlib"},
     ),
     "deployment": ({"core", "client", "export", "serving", "bundles"}, set()),
+    "bulk": ({"core", "video", "client", "deployment"}, {"ray"}),
     "web": ({"core", "video", "client", "deployment", "serving", "samples"}, set()),
     "benchmarks": (
         {
             *("core", "video", "models", "datasets", "client", "serving", "export", "evaluation", "training"),
-            *("deployment", "web", "samples"),
+            *("deployment", "bulk", "web", "samples"),
         },
         HEAVY,
     ),
     "cli": (
         {
             *("core", "video", "models", "datasets", "client", "serving", "export", "evaluation", "training"),
-            *("deployment", "web", "benchmarks", "bundles"),
+            *("deployment", "bulk", "web", "benchmarks", "bundles"),
         },
         set(),
     ),

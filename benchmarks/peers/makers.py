@@ -98,7 +98,7 @@ def torch_demo(setting: Setting, *, compiled: bool = False, cuda: bool = False) 
     lock = threading.Lock()  # as a Flask demo does, whose model is one object: each request uses all cores
 
     def label(path: Path) -> str:
-        frames = _opencv_frames(path, setting.bundle.num_frames, setting.bundle.backbone.frame_size_px)
+        frames = opencv_frames(path, setting.bundle.num_frames, setting.bundle.backbone.frame_size_px)
         pictures = torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2)))  # [T, 3, S, S]
         with lock, torch.inference_mode():
             features = backbone(pictures.to(device))
@@ -109,7 +109,7 @@ def torch_demo(setting: Setting, *, compiled: bool = False, cuda: bool = False) 
     yield label
 
 
-def _opencv_frames(path: Path, num_frames: int, size_px: int) -> np.ndarray:
+def opencv_frames(path: Path, num_frames: int, size_px: int) -> np.ndarray:
     """All frames read, some kept: uint8 RGB [T, S, S, 3]."""
     import cv2
 

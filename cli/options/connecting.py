@@ -89,13 +89,28 @@ def add_seeking(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_frames(parser: argparse.ArgumentParser) -> None:
+    """The option of commands that look at a few frames of each video."""
+    parser.add_argument(
+        "--frames",
+        type=positive,
+        metavar="N",
+        help="frames of each video that are looked at: fewer are faster (default: what the model was made for)",
+    )
+
+
 def decoder(args: argparse.Namespace, stack: ExitStack) -> Decoder:
     """Processes that decode, by the options of ``add_decoding``; closed with ``stack``."""
     from reelkind.client import ProcessDecoder
+
+    return stack.enter_context(ProcessDecoder(args.jobs, **decoder_options(args)))
+
+
+def decoder_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of ``ProcessDecoder`` that another process can be given."""
     from reelkind.video.decoding import DECODE_TIMEOUT_S
 
-    timeout_s = args.decode_timeout or DECODE_TIMEOUT_S
-    return stack.enter_context(ProcessDecoder(args.jobs, timeout_s=timeout_s, seek=getattr(args, "seek", EXACT)))
+    return {"timeout_s": args.decode_timeout or DECODE_TIMEOUT_S, "seek": getattr(args, "seek", EXACT)}
 
 
 def group(args: argparse.Namespace) -> str | None:
@@ -135,14 +150,15 @@ def connect(
         stack,
         models={getattr(models, kind) for kind in needs},
         progress=say,
-        tls=tls_of(args),
+        decoder=decoder,
         cache=cache,
-        **_options(args, decoder),
+        **client_options(args),
     )
 
 
-def _options(args: argparse.Namespace, decoder: Decoder) -> dict[str, Any]:
-    options: dict[str, Any] = {"member": group(args), "tta": args.tta, "decoder": decoder}
+def client_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of ``Client`` that another process can be given."""
+    options: dict[str, Any] = {"member": group(args), "tta": args.tta, "tls": tls_of(args)}
     if args.timeout is not None:
         options["timeout_s"] = args.timeout
     if args.header:

@@ -27,6 +27,10 @@ BROKEN = [  # check, file, what is replaced, by what, what must be said
     ("prometheus", "observability/alerts.yaml", "absent(up{", "absents(up{", "absents"),
     ("prometheus", "observability/alerts.yaml", "> 0.01\n", "> 0.9\n", "ReelkindFailing"),
     ("prometheus", "observability/alerts_test.yaml", "150x60", "15x60", "ReelkindWebBacklog"),
+    ("ray", "ray/rayjob.yaml", "runAsNonRoot", "runAsNobody", "head, spec.securityContext"),
+    ("ray", "ray/rayjob.yaml", "--local-server", "--local-servers", "--local-servers"),
+    ("ray", "ray/rayjob.yaml", "2.60.0", "2.59.0", "constraints.txt"),
+    ("ray", "ray/rayjob.yaml", "reelkind-bulk:0.1.0", "reelkind-bulk:0.0.9", "reelkind-bulk:0.0.9"),
     (
         "queries",
         "observability/grafana/reelkind.json",
@@ -67,7 +71,7 @@ def test_broken_example_is_refused(
 def test_what_is_there_is_accepted() -> None:
     done = subprocess.run([sys.executable, DEPLOY / "check.py"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
-    assert len(done.stdout.splitlines()) == 9
+    assert len(done.stdout.splitlines()) == 10
     assert "REFUSED" not in done.stdout
 
 

@@ -1,0 +1,1 @@
+"""``reelkind bulk``."""
