@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,15 +59,32 @@ def read(folder: Path, columns: list[str]) -> pa.Table:
         BulkError: if a part is none of ours.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    tables = [pa.schema([schema().field(name) for name in columns]).empty_table()]
+    empty = pa.schema([schema().field(name) for name in columns]).empty_table()
+    return pa.concat_tables([empty, *(_read(path, columns) for path in paths(folder))])
+
+
+def forget(folder: Path, uris: Collection[str], error_class: str) -> int:
+    """Take rows of an error out of their parts, so that a job does these inputs again; how many rows they were.
+
+    Raises:
+        BulkError: if a part is none of ours.
+        OSError: if a part cannot be written anew; it is as it was then.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    wanted, num_forgotten = pa.array(uris, pa.string()), 0
     for path in paths(folder):
-        try:
-            tables.append(pq.read_table(path, columns=columns, partitioning=None))
-        except pa.ArrowInvalid as error:
-            raise BulkError(f"{path}: no part of this table ({error}): remove it, and run the job again") from error
-    return pa.concat_tables(tables)
+        table = _read(path, None)
+        has_error = pc.fill_null(pc.equal(table.column("error_class"), error_class), False)
+        kept = table.filter(pc.invert(pc.and_(has_error, pc.is_in(table.column("uri"), wanted))))
+        num_forgotten += table.num_rows - kept.num_rows
+        if not kept.num_rows:
+            path.unlink()
+        elif kept.num_rows < table.num_rows:
+            _write(path, kept)
+    return num_forgotten
 
 
 class Writer:
@@ -107,12 +124,27 @@ class Writer:
             OSError: if it cannot be written.
         """
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         if any(each.num_rows for each in self._waiting):
-            buffer = io.BytesIO()
-            pq.write_table(pa.concat_tables(self._waiting), buffer, compression="zstd")
-            write_whole(self.folder / f"part-{self._next:06d}.parquet", buffer.getvalue())
+            _write(self.folder / f"part-{self._next:06d}.parquet", pa.concat_tables(self._waiting))
             self._next += 1
         self._waiting = []
         self._written = time.monotonic()
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    write_whole(path, buffer.getvalue())
+
+
+def _read(path: Path, columns: list[str] | None) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path, columns=columns, partitioning=None)
+    except pa.ArrowInvalid as error:
+        raise BulkError(f"{path}: no part of this table ({error}): remove it, and run the job again") from error

@@ -187,14 +187,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as of `reelkind train`")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--frames", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--cache", type=Path, default=user_cache("activations"))
     parser.add_argument("--json", type=Path, help="default: benchmarks/results/seeds_NAME.json")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING)
-    config = load_config(args.config)
+    config = load_config(args.config, args.set)
     report = measure(config, args.data, args.cache, args.seeds, args.frames)
+    report["set"] = args.set
     path = args.json or RESULTS / f"seeds_{config.name}.json"
     path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     for row in report["summary"]:

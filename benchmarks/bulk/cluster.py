@@ -8,10 +8,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from reelkind.core.errors import ReelkindError
 from reelkind.serving.ports import LOOPBACK, claim
@@ -35,8 +36,11 @@ class Cluster:
 
 
 @contextmanager
-def two_nodes() -> Iterator[Cluster]:
+def two_nodes(variables: Mapping[str, str] = MappingProxyType({})) -> Iterator[Cluster]:
     """Two nodes with one CPU each, gone with their files after the block; drivers need ``BRIEF``, too.
+
+    Args:
+        variables: of their environment, which actors have.
 
     Raises:
         ReelkindError: if they do not start.
@@ -51,7 +55,9 @@ def two_nodes() -> Iterator[Cluster]:
         for options in (head, [f"--address={address}"]):
             with (place / f"node{len(nodes)}.log").open("w") as log:
                 command = [ray, "start", *options, *common]
-                nodes.append(subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **BRIEF}))
+                nodes.append(
+                    subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **BRIEF, **variables})
+                )
             _wait(ray, address, len(nodes))
         yield Cluster(address, tuple(node.pid for node in nodes))
     finally:

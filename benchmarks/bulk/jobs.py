@@ -5,7 +5,8 @@
 Videos of two seconds are made on the spot, 5 % of them bad. One server on this machine answers all, two nodes with one
 CPU each are the cluster. In turns: the plain client loop over half of the videos, jobs over few and many and all of
 them, the loop over the other half; then the job again while a worker, its driver and tritonserver are killed. Every
-row is compared with what the loop said. A peer does the same job with plain Ray Data and PyTorch eager.
+row is compared with what the loop said. The job that is killed has a third of its videos from this machine, a third by
+HTTP and a third from S3 (moto's server). A peer does the same job with plain Ray Data and PyTorch eager.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from reelkind.benchmarks import environment
-from reelkind.benchmarks.bulk import made_videos, page
+from reelkind.benchmarks.bulk import made_videos, page, stores
 from reelkind.benchmarks.bulk.answers import Answers, compare, differing
 from reelkind.benchmarks.bulk.cluster import BRIEF, Cluster, two_nodes
-from reelkind.benchmarks.bulk.watch import Watch, find, growth
+from reelkind.benchmarks.bulk.watch import Watch, cpu_s, find, growth
 from reelkind.benchmarks.failover import kill
 from reelkind.benchmarks.serving_overhead import RESULTS
 from reelkind.bulk import parts
@@ -61,7 +62,7 @@ class Stand:
         self.cluster, self.server, self.options = cluster, server, options
 
     def start(
-        self, videos: Iterable[Path], out: Path, *, program: Sequence[str] = ("-m", "reelkind")
+        self, uris: Iterable[str | Path], out: Path, *, program: Sequence[str] = ("-m", "reelkind")
     ) -> subprocess.Popen[str]:
         """A job under way."""
         common = ["--out", str(out), "--url", self.server.url, "--ray", self.cluster.address, "--no-progress"]
@@ -72,7 +73,7 @@ class Stand:
             env={**os.environ, **BRIEF},
         )
         assert job.stdin is not None
-        job.stdin.write("".join(f"{video}\n" for video in videos))
+        job.stdin.write("".join(f"{uri}\n" for uri in uris))
         job.stdin.close()
         return job
 
@@ -83,12 +84,13 @@ class Stand:
 
 def plain_loop(
     stand: Stand, videos: Sequence[Path], num_frames: int | None
-) -> tuple[dict[str, Prediction | Failure], float]:
-    """Answers of a client without Ray, and seconds."""
-    began = time.monotonic()
-    with ProcessDecoder(2) as decoder, Client(stand.server.url, decoder=decoder, num_frames=num_frames) as client:
+) -> tuple[dict[str, Prediction | Failure], float, float]:
+    """Answers of a client without Ray, seconds, and CPU seconds of client, decoders and server."""
+    began, pids, server = time.monotonic(), stand.server.process_ids(), stand.server
+    before_s = cpu_s(pids)
+    with ProcessDecoder(2) as decoder, Client(server.url, decoder=decoder, num_frames=num_frames) as client:
         answers = dict(zip(map(str, videos), client.classify_many(videos), strict=True))
-    return answers, time.monotonic() - began
+    return answers, time.monotonic() - began, cpu_s(pids) - before_s
 
 
 def calm_job(stand: Stand, videos: Sequence[Path], out: Path) -> dict[str, Any]:
@@ -116,18 +118,18 @@ def calm_job(stand: Stand, videos: Sequence[Path], out: Path) -> dict[str, Any]:
     }
 
 
-def stormy_job(stand: Stand, videos: Sequence[Path], out: Path) -> dict[str, Any]:
+def stormy_job(stand: Stand, uris: Sequence[str], out: Path) -> dict[str, Any]:
     """A job whose worker, driver and tritonserver are killed, at a fifth, two fifths and three fifths of its rows."""
     many_parts = ("-c", MANY_PARTS)
-    job = stand.start(videos, out, program=many_parts)
-    _wait(lambda: _num_rows(out) >= len(videos) // 5, job)
+    job = stand.start(uris, out, program=many_parts)
+    _wait(lambda: _num_rows(out) >= len(uris) // 5, job)
     os.kill(find("actor", stand.cluster.processes)[0], signal.SIGKILL)
-    _wait(lambda: _num_rows(out) >= 2 * len(videos) // 5, job)
+    _wait(lambda: _num_rows(out) >= 2 * len(uris) // 5, job)
     job.kill()
     job.wait()
     kept = _num_rows(out)
-    job = stand.start(videos, out, program=many_parts)
-    _wait(lambda: _num_rows(out) >= 3 * len(videos) // 5, job)
+    job = stand.start(uris, out, program=many_parts)
+    _wait(lambda: _num_rows(out) >= 3 * len(uris) // 5, job)
     kill(stand.server)
     return {"rows_kept_of_the_killed_driver": kept, "status": job.wait()}
 
@@ -166,23 +168,25 @@ def measure(
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reelkind-bulk-")))
         videos = made_videos.make(scratch / "videos", num_videos, BAD_SHARE)
-        cluster = stack.enter_context(two_nodes())
+        here = {str(video): video for video in videos}
+        spread = stack.enter_context(stores.spread(videos))
+        cluster = stack.enter_context(two_nodes(spread.variables))
         server = stack.enter_context(embedded_server([bundle], ensembles=[specs.classify_name()]))
         stand = Stand(cluster, server, options)
         half = num_videos // 2
         plain_loop(stand, videos[:8], num_frames)  # warms up
         _say("the plain loop, first half")
-        right, first_s = plain_loop(stand, videos[:half], num_frames)
+        right, first_s, first_cpu_s = plain_loop(stand, videos[:half], num_frames)
         jobs = []
         for size in [*sizes, num_videos]:
             _say(f"a job over {size}")
             jobs.append(calm_job(stand, videos[:size], scratch / f"calm_{size}"))
         _say("the plain loop, second half")
-        others, second_s = plain_loop(stand, videos[half:], num_frames)
+        others, second_s, second_cpu_s = plain_loop(stand, videos[half:], num_frames)
         right |= others
         calm = scratch / f"calm_{num_videos}"
         _say("a job that is killed in parts")
-        storm = stormy_job(stand, videos, scratch / "stormy")
+        storm = stormy_job(stand, list(spread.files), scratch / "stormy")
         _say(f"the peer over {num_of_peer}")
         peer = eager_peer(stand, videos[:num_of_peer], bundle, scratch)
         plain_rate = num_videos / (first_s + second_s)
@@ -196,13 +200,14 @@ def measure(
             "plain_loop": {
                 "seconds": [round(first_s, 1), round(second_s, 1)],
                 "videos_per_second": round(plain_rate, 3),
+                "cpu_s_per_video": round((first_cpu_s + second_cpu_s) / num_videos, 4),
                 **_stage_ms(right),
             },
-            "calm": compare(calm, videos, right),
+            "calm": compare(calm, here, right),
             "stormy": {
-                **compare(scratch / "stormy", videos, right),
+                **compare(scratch / "stormy", spread.files, right),
                 **storm,
-                "differs": differing(calm, scratch / "stormy"),
+                "differs": differing((calm, here), (scratch / "stormy", spread.files)),
             },
             "job_to_plain_loop": round(jobs[-1]["videos_per_second"] / plain_rate, 3),
             "peer": peer,

@@ -32,7 +32,15 @@ def robustness(report: Report) -> str:
 def speed(report: Report) -> str:
     """Throughput of the whole command, its start included, beside the plain loop and the peer."""
     plain, peer = report["plain_loop"]["videos_per_second"], report["peer"]
-    rows = [("client loop, no Ray", str(report["videos"]), number(plain), "1", "")]
+    rows = [
+        (
+            "client loop, no Ray",
+            str(report["videos"]),
+            number(plain),
+            "1",
+            number(report["plain_loop"].get("cpu_s_per_video")),
+        )
+    ]
     for job in report["jobs"]:
         rate = job["videos_per_second"]
         rows.append(

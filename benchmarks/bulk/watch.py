@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import statistics
 import threading
 import time
@@ -106,6 +107,12 @@ def growth(trace: Trace) -> dict[str, float] | None:
         name: round(statistics.median(trace.memory_mib[max(0, at - 10) : at]), 1)
         for name, at in (("quarter", looks // 4), ("middle", looks // 2), ("end", looks))
     }
+
+
+def cpu_s(pids: Collection[int]) -> float:
+    """CPU time that these processes, this one and its children that have ended have taken so far."""
+    own = sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return own + sum(found[2] for pid in pids if (found := _read(pid)) is not None)
 
 
 def find(name: str, roots: Collection[int]) -> list[int]:

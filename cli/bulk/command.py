@@ -41,6 +41,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("table", nargs="?", metavar="DIR", help="after report: the folder of a table")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the parts, made if need be")
     parser.add_argument("--column", default="uri", metavar="NAME", help="of a manifest's URIs (default: %(default)s)")
+    parser.add_argument(
+        "--refetch", action="store_true", help="do again what could not be fetched, e.g. since its server was away"
+    )
     parser.add_argument("--timeline", action="store_true", help="add segments: the whole of each video is read")
     parser.add_argument("--embedding", action="store_true", help="add embeddings")
     parser.add_argument(
@@ -74,9 +77,12 @@ def run(args: argparse.Namespace) -> int:
     if args.ray and not (args.url or args.local_server):
         raise UsageError("nodes of a cluster do not reach a server of this process: give --url or --local-server")
     from reelkind.bulk import inputs, parts
+    from reelkind.bulk.errors import FetchError
 
     uris = inputs.read_uris(args.input, args.column, sys.stdin.buffer)
     with parts.held(args.out):
+        if args.refetch and (num_again := parts.forget(args.out, uris, FetchError.__name__)):
+            say(f"{num_again} that could not be fetched are done again")
         finished = set(parts.read(args.out, ["uri"]).column("uri").to_pylist())
         missing = [uri for uri in uris if uri not in finished]
         if len(missing) < len(uris):

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from reelkind.bulk import parts, rows
-from reelkind.bulk.errors import BulkError
+from reelkind.bulk.errors import BulkError, FetchError
+from reelkind.core.errors import VideoError
 from reelkind.core.files.whole_files import PART_SUFFIX
 
 pa = pytest.importorskip("pyarrow", reason="the extra bulk is not installed")
@@ -45,3 +46,18 @@ def test_a_part_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "part-000000.parquet").write_bytes(b"nonsense")
     with pytest.raises(BulkError, match=r"part-000000\.parquet"):
         parts.read(tmp_path, ["uri"])
+
+
+def test_rows_of_an_error_are_forgotten_and_done_again(tmp_path: Path) -> None:
+    away = [rows.failed(uri, None, FetchError(uri, "away")) for uri in "bcd"]
+    writer = parts.Writer(tmp_path, set())
+    for found in ([answer("a"), away[0], rows.failed("x", None, VideoError("x", "no video"))], away[1:2], away[2:]):
+        writer.add(table_of(*found))
+        writer.flush()
+    assert parts.forget(tmp_path, ["a", "b", "c", "x"], "FetchError") == 2
+    assert parts.read(tmp_path, ["uri"]).column("uri").to_pylist() == ["a", "x", "d"]
+    assert parts.forget(tmp_path, ["a", "b", "c", "x"], "FetchError") == 0
+    again = parts.Writer(tmp_path, {"a", "x", "d"})
+    assert again.add(table_of(answer("b"))) == 1
+    again.flush()
+    assert parts.read(tmp_path, ["uri"]).column("uri").to_pylist() == ["a", "x", "d", "b"]

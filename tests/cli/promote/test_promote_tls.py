@@ -18,6 +18,7 @@ from reelkind.serving.options import ServerOptions
 from reelkind.serving.process import processes
 from reelkind.serving.server import TritonServer
 from reelkind.serving.state import announced
+from reelkind.serving.tls import ServerTls
 from tests.serving.new_version import write_new_version
 from tests.videos import write_video
 
@@ -43,7 +44,7 @@ def authority() -> trustme.CA:
 def server(authority, triton_runtime, served_bundle, tmp_path_factory) -> Iterator[TritonServer]:
     folder = tmp_path_factory.mktemp("certificates")
     authority.cert_pem.write_to_path(folder / "ca.pem")
-    tls = Tls(*issue(authority, folder), folder / "ca.pem")
+    tls = ServerTls(*issue(authority, folder), folder / "ca.pem")
     free = {"grpc_port": 0, "http_port": 0, "metrics_port": 0}
     with (
         temporary_repository([served_bundle.folder], triton_runtime, ensembles=["classify"]) as repository,
