@@ -10,6 +10,7 @@ from reelkind.benchmarks.decode import OURS, READERS, ReadersError, measure, mea
 from reelkind.benchmarks.numbered_video import (
     BASE_FRAMES,
     ENCODERS,
+    FPS,
     Made,
     expected_numbers,
     make,
@@ -62,12 +63,23 @@ def test_rows_tell_who_is_wrong_and_who_cannot_read(numbered: Path) -> None:
     assert rows[OURS]["this_to_reelkind"] == 1.0
 
 
-@pytest.mark.parametrize("name", READERS)
+KEYFRAMES = "reelkind --seek keyframes"
+
+
+@pytest.mark.parametrize("name", [name for name in READERS if name != KEYFRAMES])
 def test_readers_that_are_installed_choose_the_same_frames(name: str, numbered: Path) -> None:
     module = {"opencv": "cv2", "pyav": "av"}.get(name.split(",")[0], name.split(",")[0])
-    if name != OURS:
+    if not name.startswith(OURS):
         pytest.importorskip(module, exc_type=ImportError)
     assert read_numbers(READERS[name](numbered, 5)) == expected_numbers(MADE.num_frames, 5)
+
+
+def test_key_frames_are_the_last_ones_before(numbered: Path) -> None:
+    wanted = expected_numbers(MADE.num_frames, 5)
+    gaps = np.subtract(wanted, read_numbers(READERS[KEYFRAMES](numbered, 5)))
+    assert (gaps >= 0).all()
+    assert (gaps < FPS * MADE.gop_s).all()
+    assert gaps.any()
 
 
 def test_report_has_a_row_a_reader_and_a_page(tmp_path: Path) -> None:
