@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from reelkind.benchmarks import environment
+from reelkind.benchmarks.bulk.made_videos import free_box
 
 NUM_UPLOADS = 20
 PAUSE_S = 0.05  # between the calls of each of the two who look
@@ -52,11 +53,11 @@ class Caller:
         finally:
             connection.close()
 
-    def upload(self, path: Path) -> dict[str, Any]:
-        """A new job."""
+    def upload(self, path: Path, number: int) -> dict[str, Any]:
+        """A new job, whose content nobody has seen: no features of it are kept."""
         border = uuid4().hex
         head = f'--{border}\r\nContent-Disposition: form-data; name="file"; filename="{path.name}"\r\n\r\n'
-        body = head.encode() + path.read_bytes() + f"\r\n--{border}--\r\n".encode()
+        body = head.encode() + path.read_bytes() + free_box(number) + f"\r\n--{border}--\r\n".encode()
         status, answer = self.call("POST", "/api/jobs", body, f"multipart/form-data; boundary={border}")
         if status != 202:
             raise SystemExit(f"an upload was answered {status}: {answer.decode()}")
@@ -94,8 +95,8 @@ def measure(url: str) -> dict[str, Any]:
     over = threading.Event()
     times: dict[str, list[float]] = {"page": [], "status": []}
     threads = [
-        threading.Thread(target=lambda path=path: jobs.append(caller.upload(path)))
-        for path in islice(cycle(videos), NUM_UPLOADS)
+        threading.Thread(target=lambda number=number, path=path: jobs.append(caller.upload(path, number)))
+        for number, path in enumerate(islice(cycle(videos), NUM_UPLOADS))
     ]
     lookers = [threading.Thread(target=_look, args=(caller, kind, jobs, times[kind], over)) for kind in times]
     started = time.monotonic()

@@ -44,7 +44,7 @@ def make(folder: Path, num_videos: int, bad_share: float) -> list[Path]:
         is_bad = int((number + 1) * bad_share) > num_bad
         video = looks[number % len(looks)]
         path = folder / f"{BAD if is_bad else GOOD}_{number:06d}.mp4"
-        path.write_bytes(_BAD[num_bad % len(_BAD)](video) if is_bad else video + _free_box(number))
+        path.write_bytes(_BAD[num_bad % len(_BAD)](video) if is_bad else video + free_box(number))
         num_bad += is_bad
         paths.append(path)
     return paths
@@ -76,7 +76,7 @@ def _encoded(pictures: np.ndarray, gain: float) -> bytes:
     return target.getvalue()
 
 
-def _free_box(number: int) -> bytes:
+def free_box(number: int) -> bytes:
     """Bytes at the end of an MP4 that every reader skips."""
     text = f"{number:016d}".encode()
     return (len(text) + 8).to_bytes(4, "big") + b"free" + text
