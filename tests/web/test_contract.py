@@ -10,6 +10,8 @@ schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not i
 from hypothesis import HealthCheck, Phase, given, settings  # noqa: E402
 from hypothesis.errors import Unsatisfiable  # noqa: E402
 from schemathesis import GenerationMode, checks  # noqa: E402
+from schemathesis.core.failures import FailureGroup  # noqa: E402
+from schemathesis.openapi.checks import UndefinedStatusCode  # noqa: E402
 
 from reelkind.web.api.openapi import document  # noqa: E402
 
@@ -35,6 +37,17 @@ OPERATIONS = [
 def api(served: Served) -> Any:
     """The document as it is served."""
     return schemathesis.openapi.from_url(served.url + "api/openapi.json")
+
+
+def test_an_answer_that_the_document_lacks_is_noticed(served: Served) -> None:
+    silent = document()
+    del silent["paths"]["/api/jobs/{job_id}"]["get"]["responses"]["404"]
+    poorer = schemathesis.openapi.from_dict(silent)
+    poorer.config.update(base_url=served.url)
+    case = poorer["/api/jobs/{job_id}"]["get"].Case(path_parameters={"job_id": "nobody"})
+    with pytest.raises(FailureGroup) as caught:
+        case.call_and_validate(checks=CHECKS, timeout=60)
+    assert [type(each) for each in caught.value.exceptions] == [UndefinedStatusCode]
 
 
 @pytest.mark.parametrize("mode", GenerationMode)
