@@ -33,7 +33,6 @@ PATIENCE_S = 30.0  # a reader that has taken so long over a video is not asked t
 
 QUICK = (
     Made("h264", 540, 10, 10),
-    Made("h264", 540, 300, 1),
     Made("h264", 540, 300, 10),
     Made("hevc", 540, 10, 10),
     Made("av1", 540, 10, 10),

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import tables_from_bundles as bundles
 import tables_from_code as code
 import tables_from_results as measured
 
@@ -25,10 +26,10 @@ FEATURES, TIMELINES = ROOT / "docs" / "features.md", ROOT / "docs" / "timelines.
 
 SECTIONS: dict[Path, dict[str, Callable[[], str]]] = {
     README: {
-        "results": measured.results,
+        "results": bundles.results,
         "contract": code.contract,
     },
-    TAXONOMY: {"classes": code.classes, "subcategories": measured.subcategories},
+    TAXONOMY: {"classes": code.classes, "subcategories": bundles.subcategories},
     RAW_CONTRACT: {"tensors": code.all_tensors, "models": code.models, "limits": code.limits},
     OPERATIONS: {"bursts": measured.bursts},
     AUGMENTATION: {"augmentation": measured.augmentation},

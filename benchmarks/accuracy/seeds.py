@@ -30,7 +30,9 @@ from tqdm import tqdm
 from reelkind.benchmarks import environment
 from reelkind.core.errors import ConfigError
 from reelkind.core.files.user_cache import user_cache
+from reelkind.core.files.whole_files import write_json
 from reelkind.core.taxonomy.classes import CLASSES, NUM_CLASSES
+from reelkind.core.timing.clips import segment_middles
 from reelkind.datasets.grouping import origin_groups
 from reelkind.datasets.sample import Sample
 from reelkind.datasets.samples import split_samples
@@ -57,7 +59,7 @@ def fewer(frames: np.ndarray, num_frames: int) -> np.ndarray:
     """The middle ones of ``num_frames`` equal parts of frames [T, ...]; all of them if there are no more."""
     if num_frames >= len(frames):
         return frames
-    return frames[[(2 * i + 1) * len(frames) // (2 * num_frames) for i in range(num_frames)]]
+    return frames[segment_middles(0, len(frames), num_frames)]
 
 
 def measure(config: Config, data: Path, cache: Path, seeds: Sequence[int], frame_counts: Sequence[int]) -> Any:
@@ -197,8 +199,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = load_config(args.config, args.set)
     report = measure(config, args.data, args.cache, args.seeds, args.frames)
     report["set"] = args.set
-    path = args.json or RESULTS / f"seeds_{config.name}.json"
-    path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_json(args.json or RESULTS / f"seeds_{config.name}.json", report)
     for row in report["summary"]:
         print(json.dumps(row))
     return 0
