@@ -56,6 +56,7 @@ def server_command(
         "http-restricted-api": f"{','.join(http_restricted)}:{KEY_HEADER}={key}",
         "backend-config": f"python,shm-region-prefix-name={shm_prefix}",
         "exit-timeout-secs": math.ceil(stop_timeout_s),
+        "grpc-infer-allocation-pool-size": 0,
     }
     if runtime.embedded:
         options |= {"pinned-memory-pool-byte-size": 0, "allow-gpu-metrics": "false"}  # no GPU: do not look for one

@@ -28,6 +28,7 @@ from reelkind.core.taxonomy.subcategories import gain_and_offset
 
 from ..errors import ExportError
 from .canonical import assemble
+from .guards import Guard
 from .shares import shares
 
 WIDTH_AXIS = 5  # of [B, V, T, 3, S, S]
@@ -87,14 +88,17 @@ class _SubcategoryNodes:
 def build_preprocess(frame_size_px: int, views: str) -> onnx.ModelProto:
     """uint8 frames [B, T, H, W, 3] to uint8 views [B, V, T, 3, S, S].
 
-    Frames are scaled as Pillow's antialiased bilinear filter does it; frames that are S x S already pass unchanged.
+    Frames are scaled as Pillow's antialiased bilinear filter does it; frames that are S x S already pass unchanged. A
+    run with an empty axis fails.
 
     Args:
         frame_size_px: S.
         views: key of ``core.specs.VIEWS``.
     """
-    size, build = frame_size_px, _Nodes()
-    build.add("Shape", "frames", output="picture", start=2, end=5)  # [H, W, 3]
+    size, build, guard = frame_size_px, _Nodes(), Guard()
+    shape = guard.not_empty("frames")
+    two, five = build.constant("two", [2]), build.constant("five", [5])
+    build.add("Slice", shape, two, five, output="picture")  # [H, W, 3]
     build.add("Concat", build.constant("any", [-1]), "picture", output="flat_shape", axis=0)
     build.add("Reshape", "frames", "flat_shape", output="flat")  # [B*T, H, W, 3]
     build.add("Shape", "flat", output="num_frames", start=0, end=1)
@@ -109,7 +113,8 @@ def build_preprocess(frame_size_px: int, views: str) -> onnx.ModelProto:
     for view in VIEWS[views]:
         _add_view(build, view, size)
     build.add("Concat", *VIEWS[views], output="views", axis=1)
-    return assemble(preprocess_graph(frame_size_px, views), build.nodes, build.constants)
+    nodes, constants = [*guard.nodes, *build.nodes], [*guard.constants, *build.constants]
+    return assemble(preprocess_graph(frame_size_px, views), nodes, constants)
 
 
 def build_temporal_views() -> onnx.ModelProto:
@@ -153,6 +158,7 @@ def build_average(bundles: Sequence[Bundle], weights: Sequence[float] | None = N
     Probabilities are softmax(logits / temperature), averaged over views, then over members; so are those of frames.
     Where every member has them, so are subcategories [B, 46], see ``core.taxonomy.subcategories``. Temperatures,
     weights and what was learnt are constants of the graph: a bundle calibrated anew needs its graphs exported anew.
+    A run fails if members differ in V or T, which would be broadcast, or in B.
 
     Args:
         bundles: the members in order.
@@ -162,13 +168,17 @@ def build_average(bundles: Sequence[Bundle], weights: Sequence[float] | None = N
         ExportError: if the weights do not fit the members.
     """
     parts = shares(weights, len(bundles))
-    build, graph = _Nodes(), average_graph(bundles)
+    build, graph, guard = _Nodes(), average_graph(bundles), Guard()
     views = build.constant("view_axis", [1])
     finer = _SubcategoryNodes(build) if tensors.SUBCATEGORIES in graph.outputs else None
     terms: dict[str, list[str]] = {spec.name: [] for spec in graph.outputs}
-    for bundle, share in sorted(zip(bundles, parts, strict=True), key=lambda pair: pair[0].name):
+    pairs = sorted(zip(bundles, parts, strict=True), key=lambda pair: pair[0].name)
+    for bundle, share in pairs:
         member = bundle.name
         logits, attention, embedding, frames = (f"{spec.name}_{member}" for spec in head_graph(bundle).outputs[:4])
+        if bundle is not pairs[0][0]:
+            expected = f"{tensors.ATTENTION.name}_{pairs[0][0].name}"
+            attention = guard.reshaped(attention, guard.alike(attention, expected))
         temperature = build.constant(f"temperature_{member}", bundle.temperature, np.float32)
         weight = build.constant(f"weight_{member}", share, np.float32)
         scaled = build.add("Div", logits, temperature, output=f"scaled_{member}")
@@ -188,7 +198,8 @@ def build_average(bundles: Sequence[Bundle], weights: Sequence[float] | None = N
             build.add("Concat", *several, output=name, axis=-1)
         else:
             build.add("Sum", *several, output=name)
-    return assemble(graph, build.nodes, build.constants)
+    constants = [*guard.constants, *build.constants] if guard.nodes else build.constants
+    return assemble(graph, [*guard.nodes, *build.nodes], constants)
 
 
 def _add_orders(build: _Nodes, source: str) -> str:

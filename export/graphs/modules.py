@@ -21,6 +21,7 @@ from reelkind.models.clip_vit import TokenBody
 from reelkind.models.head import Backbone, TemporalHead
 
 from .canonical import OPSET, canonical
+from .guards import refusing_empty
 
 # An example's lengths must be different from each other and from 0 and 1, which the exporter takes for constants.
 _EXAMPLE_LENGTHS = {"B": 2, "V": 3, "T": 5}
@@ -98,8 +99,8 @@ def build_backbone_graph(bundle: Bundle, backbone: Backbone) -> onnx.ModelProto:
 
 
 def build_head_graph(bundle: Bundle, head: TemporalHead) -> onnx.ModelProto:
-    """float32 features [B, V, T, D] to the tensors of ``core.specs.head_graph``."""
-    return _export(head_graph(bundle), ExportedHead(head).eval())
+    """float32 features [B, V, T, D] to the tensors of ``core.specs.head_graph``; a run with an empty axis fails."""
+    return refusing_empty(_export(head_graph(bundle), ExportedHead(head).eval()))
 
 
 def _onnx_gates(tensor: Tensor) -> Tensor:

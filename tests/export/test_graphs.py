@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 from PIL import Image
 
 from reelkind.core.bundle import BackboneInfo, Bundle, HeadInfo
@@ -68,6 +69,12 @@ def test_views_are_the_frame_its_middle_and_both_mirrored() -> None:
     box = (SIZE_PX // 8, 0, SIZE_PX - SIZE_PX // 8, SIZE_PX)
     narrow = Image.fromarray(scaled).crop(box).resize((SIZE_PX, SIZE_PX), Image.Resampling.BILINEAR)
     assert np.abs(views[1, 2, 2].astype(int) - np.asarray(narrow).transpose(2, 0, 1)).max() <= 1
+
+
+@pytest.mark.parametrize("shape", [(0, 1, 4, 4, 3), (1, 0, 4, 4, 3), (1, 1, 0, 4, 3), (1, 1, 4, 0, 3)], ids=str)
+def test_an_empty_axis_of_frames_is_refused_by_name(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InvalidArgument, match="no_axis_of_frames_may_be_empty"):
+        preprocess(np.zeros(shape, np.uint8))
 
 
 def temporal(model: onnx.ModelProto, array: np.ndarray) -> np.ndarray:
@@ -171,6 +178,23 @@ def test_average_of_two_members_is_what_numpy_computes(weights: tuple[float, flo
     assert given[3].shape == (3, 7, 4)
     for probabilities in (given[0], given[3]):
         np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("num_frames", [1, 3])
+def test_members_that_saw_different_numbers_of_frames_are_not_broadcast(num_frames: int) -> None:
+    members = [bundle("first", 16), bundle("second", 16)]
+    run = onnx_stage(build_average(members).SerializeToString())
+    lengths = {"first": {"B": 1, "V": 1, "T": 1}, "second": {"B": 1, "V": 1, "T": num_frames}}
+    arrays = [
+        np.zeros([axis if isinstance(axis, int) else lengths[spec.name.split("_")[-1]][axis] for axis in spec.shape])
+        for spec in average_graph(members).inputs
+    ]
+    arrays = [array.astype(np.float32) for array in arrays]
+    if num_frames == 1:
+        assert len(run(arrays)) == len(average_graph(members).outputs)
+    else:
+        with pytest.raises(InvalidArgument, match="attention_second_must_be_as_long_as_attention_first"):
+            run(arrays)
 
 
 def test_huge_logits_do_not_overflow() -> None:

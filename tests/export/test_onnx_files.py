@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from reelkind.cli.main import main
 from reelkind.core import bundle as bundles_on_disk
@@ -59,6 +60,19 @@ def test_head_is_right_at_any_number_of_frames(
     assert [array.shape for array in given] == [(3, 2, 4), (3, 2, num_frames), (3, 2, 16), (3, 2, num_frames, 4)]
     for array, tensor in zip(given, expected, strict=True):
         np.testing.assert_allclose(array.reshape(tensor.shape), tensor, atol=1e-5)
+
+
+@pytest.mark.parametrize("empty", [0, 1, 2], ids=["videos", "views", "frames"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_head_refuses_an_empty_axis_by_name(
+    head: tuple[Bundle, TemporalHead, onnx.ModelProto], precision: str, empty: int
+) -> None:
+    bundle, _, model = head  # without the guard, ONNX Runtime ends this process on no videos
+    model = model if precision == "fp32" else to_half(head_graph(bundle), model).model
+    shape = [1, 1, 3, bundle.backbone.feature_dim]
+    shape[empty] = 0
+    with pytest.raises(InvalidArgument, match="no_axis_of_features_may_be_empty"):
+        onnx_stage(model.SerializeToString())([np.zeros(shape, np.float32)])
 
 
 def test_a_second_output_is_exported_and_stays_fp32_in_half() -> None:
@@ -124,7 +138,8 @@ def test_files_carry_no_trace_of_machine_or_exporter(lite: Bundle, name: str) ->
     loaded = model(lite, name)
     assert (loaded.producer_name, loaded.ir_version) == ("reelkind", IR_VERSION)
     assert [(opset.domain, opset.version) for opset in loaded.opset_import] == [("", OPSET)]
-    assert not any(node.doc_string or node.metadata_props or node.name for node in loaded.graph.node)
+    assert not any(node.doc_string or node.metadata_props for node in loaded.graph.node)
+    assert all(node.name.endswith("_may_be_empty") for node in loaded.graph.node if node.name)
 
 
 @pytest.mark.parametrize(
