@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from .control import KEY_HEADER, RESTRICTED
+from reelkind.core.files.server_keys import KEY_HEADER
+
+from .control import RESTRICTED
 from .install.runtime import Runtime
 from .options import ServerOptions, tls_options, trace_settings
 from .ports import Addresses
 
-SHARED_MEMORY_API = "shared-memory"
 INFERENCE_API = "inference"
 
 
@@ -37,10 +38,8 @@ def server_command(
         stop_timeout_s: how long answers in flight may take after SIGTERM.
         extras: TLS, response cache, traces.
     """
-    # Whoever may register shared memory may read any of it: useful on one machine, not for strangers.
-    restricted = [*RESTRICTED, *([SHARED_MEMORY_API] if addresses.exposed else [])]
     # tritonserver encrypts gRPC only: what is not encrypted takes no videos.
-    http_restricted = [*restricted, *([INFERENCE_API] if extras.tls else [])]
+    http_restricted = [*RESTRICTED, *([INFERENCE_API] if extras.tls else [])]
     options: dict[str, object] = {
         "model-repository": repository,
         "backend-directory": runtime.backend_directory(scratch),
@@ -52,11 +51,11 @@ def server_command(
         "http-port": addresses.http_port,
         "metrics-address": addresses.bind,
         "metrics-port": addresses.metrics_port,
-        "grpc-restricted-protocol": f"{','.join(restricted)}:{KEY_HEADER}={key}",
+        "grpc-restricted-protocol": f"{','.join(RESTRICTED)}:{KEY_HEADER}={key}",
         "http-restricted-api": f"{','.join(http_restricted)}:{KEY_HEADER}={key}",
         "backend-config": f"python,shm-region-prefix-name={shm_prefix}",
         "exit-timeout-secs": math.ceil(stop_timeout_s),
-        "grpc-infer-allocation-pool-size": 0,
+        "grpc-infer-allocation-pool-size": 0,  # else eight requests stay in memory, of the largest size ever sent
     }
     if runtime.embedded:
         options |= {"pinned-memory-pool-byte-size": 0, "allow-gpu-metrics": "false"}  # no GPU: do not look for one

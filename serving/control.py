@@ -10,13 +10,13 @@ import numpy as np
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
+from reelkind.core.files.server_keys import KEY_HEADER
+
 from .models import canary_feeds
 from .tls import ServerTls
 
-RESTRICTED = ("model-repository", "trace", "logging")
-"""APIs that would let anyone who reaches the port replace model code or write files; our key opens them."""
-
-KEY_HEADER = "reelkind-key"
+RESTRICTED = ("model-repository", "trace", "logging", "shared-memory")
+"""APIs that let who reaches the port replace code, write files or read our memory: our key opens them."""
 
 _UNHEALTHY = re.compile(r"Stub process '((\S+?)_\d+_\d+)' is not healthy")
 _CALL_TIMEOUT_S = 5.0

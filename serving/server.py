@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from reelkind.core.files.server_keys import drop_key, keep_key
+
 from .command import server_command
 from .control import CanaryError, Control
 from .errors import ServingError
@@ -85,6 +87,7 @@ class TritonServer:
         self._tree: ProcessTree | None = None
         self._addresses: Addresses | None = None
         self._control: Control | None = None
+        self._key_files: list[Path] = []
         self._stopping = False
         self.configs: dict[str, Any] = {}
 
@@ -144,6 +147,8 @@ class TritonServer:
         self._tree = ProcessTree(log_file, _STOP_TIMEOUT_S, [self._scratch, *self._owned], **unload)
         try:
             for attempts_left in reversed(range(_START_ATTEMPTS)):
+                drop_key(self._key_files, self.key)
+                self._key_files = []
                 self._addresses = claim(self._host, *self._wanted_ports, encrypted=self.options.tls is not None)
                 try:
                     self._launch()
@@ -155,6 +160,7 @@ class TritonServer:
                     self._end(graceful=False)
         except BaseException:
             self._end(graceful=False)
+            drop_key(self._key_files, self.key)
             shutil.rmtree(self._scratch, ignore_errors=True)
             raise
         if self._supervisor:
@@ -170,6 +176,7 @@ class TritonServer:
         if self._supervisor:
             self._supervisor.join()
         self._hang_up()
+        drop_key(self._key_files, self.key)
         if self._scratch:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
@@ -207,6 +214,11 @@ class TritonServer:
         """All its living processes."""
         return [] if self._tree is None else self._tree.process_ids()
 
+    def close_regions(self) -> None:
+        """Leave the models' shared memory to its owner alone; to be repeated when models were loaded."""
+        if self._tree is not None:
+            self._tree.close_regions()
+
     def _may_start_again(self) -> bool:
         """Whether what went wrong was chance: a picked port taken meanwhile, or a crash of tritonserver itself."""
         assert self._tree is not None
@@ -227,7 +239,10 @@ class TritonServer:
             stop_timeout_s=_STOP_TIMEOUT_S,
             extras=self.options,
         )
-        self._tree.launch(command, self._runtime.variables())
+        if not self._key_files:
+            ports = self.addresses.grpc_port, self.addresses.http_port
+            self._key_files = keep_key(ports, self.key)
+        self._tree.launch(command, self._runtime.variables(), self._key_files)
         self._wait_until_answering(self._tree, time.monotonic() + _START_TIMEOUT_S)
 
     def _wait_until_answering(self, tree: ProcessTree, deadline: float) -> None:
@@ -255,6 +270,7 @@ class TritonServer:
             if time.monotonic() > deadline:
                 raise ServingError(f"tritonserver did not answer within {_START_TIMEOUT_S:.0f} s: {reason}")
             time.sleep(_POLL_S)
+        self.close_regions()
 
     def _end(self, graceful: bool) -> None:
         if self._tree is not None:

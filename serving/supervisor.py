@@ -66,6 +66,10 @@ class Supervised(Protocol):
         """Processes of the Python models."""
         ...
 
+    def close_regions(self) -> None:
+        """Leave the shared memory of models, some loaded lately, to its owner alone."""
+        ...
+
     def restart(self) -> None:
         """Start again on the same ports."""
         ...
@@ -139,6 +143,7 @@ class Supervisor:
 
     def _ask_next(self) -> None:
         """One canary inference, to the ensembles in turn, unless traffic has shown that this one answers."""
+        self._server.close_regions()
         names = covering(self._server.configs)
         name = names[self._turn % len(names)]
         answered, failed = self._server.control.num_requests(name)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reelkind.core.errors import ReelkindError
+from reelkind.core.files.server_keys import KEY_HEADER, known_key
 from reelkind.core.files.user_cache import user_cache
 
 # The last wheel whose binary runs on glibc 2.35; later ones need 2.38, the latest have none.
@@ -148,6 +149,8 @@ class PerfAnalyzer:
 
     def _run(self, load: Load, url: str, input_data: Path, output_bytes: int, extent: Sequence[str]) -> Measured:
         shared = ["--shared-memory", "system", "--output-shared-memory-size", str(output_bytes)]
+        key = known_key(int(url.rpartition(":")[2]))  # of a server of ours on this machine
+        shared += [] if key is None else ["-H", f"triton-grpc-protocol-{KEY_HEADER}:{key}"]
         with tempfile.TemporaryDirectory(prefix="reelkind-perf-") as scratch:
             table = Path(scratch, "table.csv")
             command = [

@@ -123,6 +123,7 @@ _BY_WORDING: tuple[tuple[str, type[ClientError]], ...] = (
     ("hostname verification check failed", TlsFailed),
     ("exceeds maximum queue size", ServerBusy),
     ("request timeout expired", ServerBusy),  # it waited in the server's queue, not in a model
+    ("protocol is restricted", AccessDenied),
     ("stub process", ModelUnavailable),  # a crashed Python backend; a supervisor reloads it
     ("is not healthy", ModelUnavailable),
     ("unknown model", ModelUnavailable),

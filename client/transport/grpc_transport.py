@@ -12,6 +12,8 @@ from tritonclient import grpc as triton
 from tritonclient.grpc import aio
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
+from reelkind.core.files.server_keys import KEY_HEADER, known_key
+
 from .address import Address, Tls
 from .errors import ClientError, ContractMismatch, InvalidOption, RequestCancelled, ServerFailed, from_status
 from .transport import Array, Blocking, Looping, ModelConfig, Reply, offsets
@@ -24,7 +26,7 @@ class _Grpc:
     _client_type: type[Any]
 
     def __init__(self, address: Address, headers: dict[str, str], tls: Tls | None) -> None:
-        self._url, self._headers = address.url, headers
+        self._address, self._url, self._headers = address, address.url, headers
         self._closed = False
         credentials = None if tls is None else grpc.ssl_channel_credentials(*tls.read())
         target = f"{address.host}:{address.port}"
@@ -65,10 +67,11 @@ class _Grpc:
 
     async def register(self, region: str, num_bytes: int, timeout_s: float) -> None:
         method = self._client.register_system_shared_memory
-        await self._call(method, timeout_s, name=region, key=f"/{region}", byte_size=num_bytes)
+        await self._call(method, timeout_s, name=region, key=f"/{region}", byte_size=num_bytes, headers=self._owner())
 
     async def unregister(self, region: str, timeout_s: float) -> None:
-        await self._call(self._client.unregister_system_shared_memory, timeout_s, name=region)
+        method = self._client.unregister_system_shared_memory
+        await self._call(method, timeout_s, name=region, headers=self._owner())
 
     async def close(self) -> None:
         self._closed = True
@@ -76,9 +79,14 @@ class _Grpc:
         if inspect.isawaitable(closing):
             await closing
 
+    def _owner(self) -> dict[str, str]:
+        """Headers of what a server on this machine does for its owner only."""
+        key = known_key(self._address.port)
+        return self._headers if key is None else {**self._headers, f"triton-grpc-protocol-{KEY_HEADER}": key}
+
     async def _call(self, method: Callable[..., Any], timeout_s: float, **arguments: Any) -> Any:
         try:
-            result = method(headers=self._headers, client_timeout=timeout_s, **arguments)
+            result = method(**{"headers": self._headers, "client_timeout": timeout_s, **arguments})
             return await result if inspect.isawaitable(result) else result
         except InferenceServerException as error:
             raise from_status(error.status(), error.message(), self._url) from error

@@ -16,6 +16,8 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
+from reelkind.core.files.server_keys import KEY_HEADER, known_key
+
 from .address import Address, Tls
 from .binary import describe, read_tensors
 from .errors import (
@@ -100,10 +102,12 @@ class _Http(Waiting):
 
     async def register(self, region: str, num_bytes: int, timeout_s: float) -> None:
         request = {"key": f"/{region}", "offset": 0, "byte_size": num_bytes}
-        await self._ask("POST", f"/v2/systemsharedmemory/region/{region}/register", timeout_s, request)
+        path = f"/v2/systemsharedmemory/region/{region}/register"
+        await self._ask("POST", path, timeout_s, request, self._owner())
 
     async def unregister(self, region: str, timeout_s: float) -> None:
-        await self._ask("POST", f"/v2/systemsharedmemory/region/{region}/unregister", timeout_s)
+        path = f"/v2/systemsharedmemory/region/{region}/unregister"
+        await self._ask("POST", path, timeout_s, extra=self._owner())
 
     async def close(self) -> None:
         with self._lock:
@@ -114,26 +118,45 @@ class _Http(Waiting):
                 with suppress(OSError, AttributeError):
                     connection.sock.shutdown(socket.SHUT_RDWR)
 
-    async def _ask(self, method: str, path: str, timeout_s: float, request: object = None) -> Any:
-        """An exchange of JSON."""
-        _, body = await self._send(method, path, timeout_s, request)
+    def _owner(self) -> dict[str, str]:
+        """Headers of what a server on this machine does for its owner only."""
+        key = known_key(self._address.port)
+        return {} if key is None else {KEY_HEADER: key}
+
+    async def _ask(
+        self, method: str, path: str, timeout_s: float, request: object = None, extra: Mapping[str, str] | None = None
+    ) -> Any:
+        """An exchange of JSON, with ``extra`` headers."""
+        _, body = await self._send(method, path, timeout_s, request, extra=extra)
         try:
             return json.loads(body) if body else None
         except (ValueError, RecursionError) as error:
             raise self._damaged("its answer", error) from error
 
     async def _send(
-        self, method: str, path: str, timeout_s: float, request: object = None, data: Sequence[Array] = ()
+        self,
+        method: str,
+        path: str,
+        timeout_s: float,
+        request: object = None,
+        data: Sequence[Array] = (),
+        extra: Mapping[str, str] | None = None,
     ) -> tuple[int, bytes]:
         """One exchange: length of the JSON at the beginning of the answer, and the whole answer."""
-        return await self.offload(self._exchange, method, path, timeout_s, request, data)
+        return await self.offload(self._exchange, method, path, timeout_s, request, data, extra or {})
 
     def _exchange(
-        self, method: str, path: str, timeout_s: float, request: object, data: Sequence[Array]
+        self,
+        method: str,
+        path: str,
+        timeout_s: float,
+        request: object,
+        data: Sequence[Array],
+        extra: Mapping[str, str],
     ) -> tuple[int, bytes]:
         deadline = time.monotonic() + timeout_s
         parts = [] if request is None else [json.dumps(request).encode()]
-        headers = {**self._headers, JSON_LENGTH: str(len(parts[0]))} if data else dict(self._headers)
+        headers = {**self._headers, **extra, **({JSON_LENGTH: str(len(parts[0]))} if data else {})}
         body = [*parts, *(array.data.cast("B") for array in data)]
         headers["Content-Length"] = str(sum(map(len, body)))
         while True:

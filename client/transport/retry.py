@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable
 
-from .errors import ClientError, ModelUnavailable, RequestTimeout, ServerBusy, TlsFailed
+from .errors import AccessDenied, ClientError, ModelUnavailable, RequestTimeout, ServerBusy, TlsFailed
 
 FIRST_PAUSE_S = 0.1
 MAX_PAUSE_S = 2.0  # a reloaded model is back within five seconds; looking every two is enough
@@ -50,7 +50,7 @@ class Patience:
             error: what the attempt failed with.
             connected: whether what failed, server or model, has answered before; else address or name may be wrong.
         """
-        unavailable = error.status == "UNAVAILABLE" and not isinstance(error, TlsFailed)
+        unavailable = error.status == "UNAVAILABLE" and not isinstance(error, TlsFailed | AccessDenied)
         restarting = error.status in _RESTARTING and isinstance(error, ModelUnavailable)
         busy = unavailable and isinstance(error, ServerBusy)
         passing = busy or (connected and (unavailable or restarting))

@@ -15,15 +15,17 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from multiprocessing import shared_memory
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
-from .errors import ClientError
+from .errors import AccessDenied, ClientError
 from .transport import Array, Reply, Transport, finish, offsets
 
 MIN_BYTES = 1 << 16  # smaller requests cost as little by the wire
 TIMEOUT_S = 1.0  # of what takes a millisecond
 PAUSE_S = 0.02
+ABANDONED_S = 60.0
 PREFIX = "reelkind-"
 
 _FOLDER = Path("/dev/shm")
@@ -40,8 +42,9 @@ class _Region:
         self._memory = shared_memory.SharedMemory(name, create=True, size=num_bytes)
         self.name, self.num_bytes = self._memory.name, num_bytes
         try:
-            with Path(_FOLDER, self.name).open("r+b") as file:  # else a full /dev/shm is a SIGBUS at the first write
-                os.posix_fallocate(file.fileno(), 0, num_bytes)
+            self._held = Path(_FOLDER, self.name).open("r+b")  # noqa: SIM115 - as long as the region lasts
+            _lock(self._held, "LOCK_SH")  # until this process ends, see ``free_abandoned``
+            os.posix_fallocate(self._held.fileno(), 0, num_bytes)  # else a full one is a SIGBUS at the first write
         except BaseException:
             self.free()
             raise
@@ -56,6 +59,26 @@ class _Region:
             self._memory.close()
         with suppress(OSError):
             self._memory.unlink()
+        with suppress(AttributeError):
+            self._held.close()
+
+
+def free_abandoned() -> None:
+    """Free the regions of clients that were killed, which nobody holds any more."""
+    for path in _FOLDER.glob(f"{PREFIX}*"):
+        with suppress(OSError, ImportError):
+            if time.time() - path.stat().st_mtime < ABANDONED_S:  # perhaps just being made
+                continue
+            with path.open("r+b") as file:
+                _lock(file, "LOCK_EX")
+                path.unlink()
+
+
+def _lock(file: IO[bytes], kind: str) -> None:
+    """Hold a file by ``fcntl.LOCK_SH`` or ``LOCK_EX`` until it is closed; an OSError if somebody else does."""
+    import fcntl  # not on Windows, which has no such regions either
+
+    fcntl.flock(file, getattr(fcntl, kind) | fcntl.LOCK_NB)
 
 
 class Regions:
@@ -70,6 +93,8 @@ class Regions:
     def __init__(self, transport: Transport, reopen: Callable[[], Transport], *, usable: bool) -> None:
         self._transport, self._reopen = transport, reopen
         self._usable = usable
+        if usable:
+            free_abandoned()
         self._closed = False
         self._idle: list[_Region] = []
         self._stale: list[_Region] = []  # freed, but the server may still be reading them
@@ -119,7 +144,7 @@ class Regions:
                 found = None
         try:
             return found or _Region(num_bytes)
-        except (OSError, AttributeError) as error:  # full, forbidden, or not Linux
+        except (OSError, AttributeError, ImportError) as error:  # full, forbidden, or not Linux
             self.stop(error)
             return None
 
@@ -198,7 +223,7 @@ class Loan:
             await self._transport.register(region.name, region.num_bytes, min(timeout_s, TIMEOUT_S))
         except ClientError as error:
             region.registered = error.status == "DEADLINE_EXCEEDED"  # for all we know
-            if error.status != "UNAVAILABLE":  # being restarted is no refusal
+            if error.status != "UNAVAILABLE" or isinstance(error, AccessDenied):  # being restarted is no refusal
                 self._regions.stop(error)
                 self._region = None
             return False

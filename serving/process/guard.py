@@ -2,7 +2,7 @@
 
     reelkind ──► guard (leader of a session of its own) ──► tritonserver ──► stubs of Python models
 
-``argv[1]`` is JSON: ``parent`` (pid), ``grace_s``, ``shm_prefix``, ``owned`` (folders to delete if the parent dies),
+``argv[1]`` is JSON: ``parent`` (pid), ``grace_s``, ``shm_prefix``, ``owned`` (to be deleted if the parent dies),
 ``command``. SIGTERM is passed on once; a second one, or ``grace_s`` running out, kills the session. The same happens
 when the parent disappears without a word. Whatever the end, no process of the session and no shared memory with the
 prefix is left. Exit status: tritonserver's, or 128 + signal.
@@ -39,6 +39,7 @@ def main(job: dict[str, Any]) -> int:
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)  # stubs that lose their server become ours to bury
 
     def become_child() -> None:
+        os.umask(0o077)  # traces are nobody else's to read
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # the guard has one thread, so its death is the guard's
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
 
@@ -70,8 +71,10 @@ def main(job: dict[str, Any]) -> int:
             path.unlink(missing_ok=True)
         _remove_environment_folders(before, launched)
         if orphaned:
-            for folder in job["owned"]:
-                shutil.rmtree(folder, ignore_errors=True)
+            for path in map(Path, job["owned"]):
+                shutil.rmtree(path, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    path.unlink()
     status = server.returncode
     return status if status >= 0 else 128 - status
 

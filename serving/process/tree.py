@@ -46,8 +46,13 @@ class ProcessTree:
         self._closed = False
         self._log_offset = 0
 
-    def launch(self, command: Sequence[str], variables: dict[str, str]) -> None:
+    def launch(self, command: Sequence[str], variables: dict[str, str], owned: Sequence[Path] = ()) -> None:
         """Start the command.
+
+        Args:
+            command: with its arguments.
+            variables: its environment.
+            owned: more files and folders to delete if this process dies without calling ``close``.
 
         Raises:
             ServingError: if the tree has been closed.
@@ -56,7 +61,7 @@ class ProcessTree:
             "parent": os.getpid(),
             "grace_s": self._grace_s,
             "shm_prefix": self.shm_prefix,
-            "owned": self._owned,
+            "owned": [*self._owned, *map(str, owned)],
             "command": list(command),
         }
         with self._launching:
@@ -92,6 +97,12 @@ class ProcessTree:
     def process_ids(self) -> list[int]:
         """All living processes of the tree, the guard among them."""
         return [] if self._guard is None else [process.pid for process in processes.session(self._guard.pid)]
+
+    def close_regions(self) -> None:
+        """Leave the shared memory of the Python models to its owner alone; Triton makes it readable for everybody."""
+        for region in _SHARED_MEMORY.glob(self.shm_prefix + "*"):
+            with suppress(FileNotFoundError):
+                region.chmod(0o600)
 
     def log(self) -> bytes:
         """What has been logged since the last launch; nothing if there was none."""

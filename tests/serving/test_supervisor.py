@@ -52,6 +52,9 @@ class PretendServer:
     def why_it_ended(self) -> str:
         return "tritonserver was killed by signal 9"
 
+    def close_regions(self) -> None:
+        pass
+
     def stubs(self) -> list[Stub]:
         living = list(self.living)
         self.while_counting()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import stat
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from tritonclient.grpc import service_pb2
 from reelkind.client import AsyncClient, Client, Prediction, RequestCancelled, RequestTimeout
 from reelkind.client.transport import shared_memory
 from reelkind.client.transport.transport import finish, offsets
+from reelkind.core.files.server_keys import KEY_HEADER
 from reelkind.core.specs import classify_features_name, features_name
 
 if TYPE_CHECKING:
@@ -54,17 +56,22 @@ def scores(client: Client, frames: np.ndarray) -> list[float]:
     return list(prediction.scores.values())
 
 
+def owner(server: TritonServer) -> dict[str, str]:
+    return {f"triton-grpc-protocol-{KEY_HEADER}": server.key}
+
+
 def known(server: TritonServer) -> list[str]:
     with triton.InferenceServerClient(server.url) as client:
-        return list(client.get_system_shared_memory_status().regions)
+        return list(client.get_system_shared_memory_status(headers=owner(server)).regions)
 
 
 @pytest.fixture(autouse=True)
 def _no_region_is_left(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(shared_memory, "TIMEOUT_S", 60.0)  # the server may be slow to let go of a region
     if "triton_server" in request.fixturenames:
-        with triton.InferenceServerClient(request.getfixturevalue("triton_server").url) as client:
-            client.unregister_system_shared_memory()  # of tests that failed
+        server = request.getfixturevalue("triton_server")
+        with triton.InferenceServerClient(server.url) as client:
+            client.unregister_system_shared_memory(headers=owner(server))  # of tests that failed
     gc.collect()
     before = files()
     yield
@@ -84,6 +91,26 @@ def test_answers_are_those_of_the_wire_and_nothing_stays_behind(triton_server: T
         assert len(files()) == len(client._session._regions._idle) == len(known(triton_server)) == 1
         assert wired._session._regions._idle == []
     assert (files(), known(triton_server)) == ([], [])
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_without_the_key_nothing_is_registered_and_tensors_go_by_the_wire(
+    triton_server: TritonServer, protocol: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # as another user, who cannot read the owner's file
+    url = triton_server.url if protocol == "grpc" else triton_server.http_url
+    with Client(url, timeout_s=120) as client, Client(url, timeout_s=120, shared_memory=False) as wired:
+        assert scores(client, FRAMES[0]) == scores(wired, FRAMES[0])
+        assert (files(), known(triton_server)) == ([], [])
+        assert client._session._regions._usable is False
+
+
+@pytest.mark.triton
+def test_what_the_server_leaves_in_shared_memory_is_its_owners_alone(triton_server: TritonServer) -> None:
+    regions = list(Path("/dev/shm").glob(f"{triton_server._tree.shm_prefix}*"))
+    assert regions
+    assert {stat.S_IMODE(region.stat().st_mode) & 0o077 for region in regions} == {0}
 
 
 @pytest.mark.triton
@@ -156,7 +183,7 @@ def test_a_server_that_forgot_the_regions_is_told_again(triton_server: TritonSer
     with Client(triton_server.url, timeout_s=120, retry_s=0) as client:
         expected = scores(client, FRAMES[0])
         with triton.InferenceServerClient(triton_server.url) as other:
-            other.unregister_system_shared_memory()
+            other.unregister_system_shared_memory(headers=owner(triton_server))
         assert scores(client, FRAMES[0]) == expected
         assert known(triton_server) == files()
     assert known(triton_server) == []
@@ -200,7 +227,21 @@ def test_a_client_nobody_closed_leaves_no_file(triton_server: TritonServer, end:
     assert files(process.pid) == []
     with triton.InferenceServerClient(triton_server.url) as other:
         assert len(known(triton_server)) == (end == "kill")
-        other.unregister_system_shared_memory()
+        other.unregister_system_shared_memory(headers=owner(triton_server))
+
+
+@pytest.mark.triton
+def test_what_a_killed_client_left_is_freed_by_the_next_but_not_what_a_living_one_holds(
+    triton_server: TritonServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_memory, "ABANDONED_S", 0.0)
+    abandoned = Path("/dev/shm", f"{shared_memory.PREFIX}1-left")
+    abandoned.write_bytes(b"frames")
+    with Client(triton_server.url, timeout_s=120) as client:
+        scores(client, FRAMES[0])
+        held = files()
+        with Client(triton_server.url):
+            assert (files(), abandoned.exists()) == (held, False)
 
 
 def test_a_server_without_shared_memory_gets_the_frames_by_the_wire(standin: StandinServer) -> None:

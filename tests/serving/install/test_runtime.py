@@ -113,15 +113,10 @@ def test_binary_that_may_not_run_is_named(environment):
 
 def test_command_guards_what_can_replace_code(environment, tmp_path):
     command = command_of(embedded_runtime(environment), tmp_path)
-    assert "--grpc-restricted-protocol=model-repository,trace,logging:reelkind-key=k" in command
-    assert "--http-restricted-api=model-repository,trace,logging:reelkind-key=k" in command
+    assert "--grpc-restricted-protocol=model-repository,trace,logging,shared-memory:reelkind-key=k" in command
+    assert "--http-restricted-api=model-repository,trace,logging,shared-memory:reelkind-key=k" in command
     assert "--exit-timeout-secs=3" in command
     assert "--disable-auto-complete-config" in command
-
-
-def test_strangers_may_not_register_shared_memory(environment, tmp_path):
-    command = command_of(embedded_runtime(environment), tmp_path, bind="0.0.0.0")
-    assert "--grpc-restricted-protocol=model-repository,trace,logging,shared-memory:reelkind-key=k" in command
 
 
 def test_nothing_is_cached_or_traced_unless_asked_for(container, tmp_path):
