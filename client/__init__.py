@@ -35,9 +35,11 @@ from .transport.errors import (
     ServerUnavailable,
     TlsFailed,
 )
+from .transport.retry import PATIENT, Retry
 
 __all__ = [
     "DEFAULT_URL",
+    "PATIENT",
     "AccessDenied",
     "AsyncClient",
     "Client",
@@ -60,6 +62,7 @@ __all__ = [
     "RequestRejected",
     "RequestTimeout",
     "RequestTooLarge",
+    "Retry",
     "Segment",
     "ServerBusy",
     "ServerFailed",

@@ -28,6 +28,7 @@ from .session import Session
 from .source import StrPath, check_several, shown
 from .stream import Progress, Wanted
 from .transport.address import Tls
+from .transport.retry import RESTART_S, Retry
 
 T = TypeVar("T")
 
@@ -42,7 +43,7 @@ class AsyncClient:
         member: str | None = None,
         tta: str = "off",
         timeout_s: float = options.TIMEOUT_S,
-        retry_s: float = options.RETRY_S,
+        retry_s: float | Retry = RESTART_S,
         decoder: Decoder | None = None,
         headers: Mapping[str, str] | None = None,
         tls: bool | Tls = False,

@@ -26,6 +26,7 @@ from .session import Session
 from .source import StrPath, check_several, shown
 from .stream import IN_FLIGHT, Progress, Wanted
 from .transport.address import Tls
+from .transport.retry import RESTART_S, Retry
 from .transport.threads import Threads, iterate, run_many
 from .transport.transport import finish
 
@@ -46,8 +47,8 @@ class Client:
         tta: test-time augmentation: ``"off"``; ``"fast"`` looks at the frames' features in several orders, at next to
             no cost; ``"full"`` looks at each frame in several ways too, which costs a pass of the network each.
         timeout_s: deadline of one call, retries included, decoding not.
-        retry_s: how long what is unavailable for the moment (full queue, model being restarted, a server that answered
-            before) is tried again; 0 for never.
+        retry_s: how long what is away for the moment (a model being restarted, a server that answered before) is tried
+            again, a full queue at most two seconds of it; 0 for never, or a ``Retry`` that says it all.
         decoder: how files are decoded; by default in this process. The caller closes it.
         headers: sent with every request, e.g. for a proxy that authenticates.
         tls: True to encrypt gRPC and trust the well-known authorities, or files to use; HTTP is encrypted by its URL.
@@ -70,7 +71,7 @@ class Client:
         member: str | None = None,
         tta: str = "off",
         timeout_s: float = options.TIMEOUT_S,
-        retry_s: float = options.RETRY_S,
+        retry_s: float | Retry = RESTART_S,
         decoder: Decoder | None = None,
         headers: Mapping[str, str] | None = None,
         tls: bool | Tls = False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -21,12 +22,14 @@ from .transport.errors import (
 from .transport.grpc_transport import AsyncGrpc, BlockingGrpc
 from .transport.http_transport import AsyncHttp, BlockingHttp
 from .transport.pool import open_pool
-from .transport.retry import Patience
-from .transport.shared_memory import Regions
-from .transport.transport import Array, Transport
+from .transport.retry import Budget, Patience, Retry
+from .transport.shared_memory import Loan, Regions
+from .transport.transport import Array, Reply, Transport
 
 PROBE_TIMEOUT_S = 5.0  # liveness and handshake carry no frames
 READY_PAUSE_S = 0.25
+_FORGETTING = 0.2  # share of the latest answer in the mean time of answers
+_SOON_S = 1.0  # when a refused request may come again, where no answer has told how long the queue is
 INFO_AGE_S = 5.0  # a server may get other weights while it runs; asking costs a millisecond
 PASSING = (ServerUnavailable, ServerBusy, ModelUnavailable, RequestTimeout)  # of a server that is being started
 
@@ -50,7 +53,8 @@ class Connection:
         target = parse_target(url)
         address = target.first
         self.url = url
-        self._timeout_s, self._retry_s = options.timeout_s, options.retry_s
+        self._timeout_s, self._retry = options.timeout_s, Retry.of(options.retry_s)
+        self._budget, self._answer_s = Budget(self._retry.budget), 0.0
         headers, tls = check_headers(options.headers or {}), tls_for(address, options.tls)
         connect = partial(_open_transport, headers=headers, tls=tls)
         self.transport: Transport = (
@@ -83,7 +87,7 @@ class Connection:
                 return known  # whoever has something to send will wait for it to come back, or say that it does not
         ask = partial(self._ask_info, model)
         try:
-            return await self._patiently(ask, min(self._timeout_s, PROBE_TIMEOUT_S), known=known is not None)
+            return await self._patiently(ask, known=known is not None, attempt_s=PROBE_TIMEOUT_S)
         except ModelUnavailable as error:
             if error.status != "NOT_FOUND":
                 raise
@@ -110,7 +114,7 @@ class Connection:
         checked = wire.check_request(inputs, info, self.transport.max_request_bytes)
         names = info.outputs if outputs is None else outputs
         async with self._regions.lend(checked) as loan:
-            reply = await self._patiently(partial(loan.infer, model, names), self._timeout_s, known=True)
+            reply = await self._patiently(partial(self._infer, loan, model, names), known=True)
         if self._versions.get(model) != reply.version:
             self._versions[model] = reply.version
             self._infos.pop(model, None)  # other weights, for all we know, than the handshake told of
@@ -146,19 +150,35 @@ class Connection:
         self._infos[model] = time.monotonic(), info
         return info
 
-    async def _patiently(self, attempt: Callable[[float], Awaitable[T]], timeout_s: float, *, known: bool) -> T:
-        """Repeat what fails for a passing reason; ``known`` says whether the model has been there before."""
-        patience = Patience(timeout_s, self._retry_s)
+    async def _infer(self, loan: Loan, model: str, outputs: Sequence[str], timeout_s: float) -> Reply:
+        started = time.monotonic()
+        reply = await loan.infer(model, outputs, timeout_s)
+        self._answer_s += _FORGETTING * (time.monotonic() - started - self._answer_s)
+        return reply
+
+    async def _patiently(
+        self, attempt: Callable[[float], Awaitable[T]], *, known: bool, attempt_s: float = math.inf
+    ) -> T:
+        """Repeat what fails for a passing reason.
+
+        Args:
+            attempt: given the seconds that it may take.
+            known: whether the model has been there before.
+            attempt_s: the most one attempt may take.
+        """
+        patience = Patience(self._timeout_s, self._retry, self._budget)
         while True:
             remaining_s = patience.remaining_s()
             try:
-                result = await attempt(remaining_s)
+                result = await attempt(min(remaining_s, attempt_s))
             except ClientError as error:
                 connected = known if isinstance(error, ModelUnavailable) else self._connected
                 pause_s = patience.pause_s(error, connected=connected)
                 if pause_s is None:
                     if isinstance(error, ServerUnavailable):
                         self._connected = False  # gone: the next call need not wait for it as long
+                    if isinstance(error, ServerBusy):  # what was taken lately waited as long as the queue was
+                        raise error.with_hint(max(self._answer_s, _SOON_S)) from error.__cause__
                     raise
             else:
                 self._connected = True

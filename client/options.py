@@ -12,10 +12,9 @@ from reelkind.video.decoding import Decoder
 from .cache import FeatureCache
 from .transport.address import Tls
 from .transport.errors import InvalidOption
+from .transport.retry import MAX_SECONDS, Retry
 
 TIMEOUT_S = 60.0  # one call with its retries; on a busy laptop a transformer takes ten seconds, behind others more
-RETRY_S = 20.0  # a crashed model is back within five seconds, a restarted server within fifteen
-MAX_SECONDS = 86_400  # a day; system calls overflow at some weeks
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class ClientOptions:
     member: str | None
     tta: str
     timeout_s: float
-    retry_s: float
+    retry_s: float | Retry
     decoder: Decoder | None
     headers: Mapping[str, str] | None
     tls: bool | Tls
@@ -41,8 +40,7 @@ class ClientOptions:
     def __post_init__(self) -> None:
         if not 0 < self.timeout_s <= MAX_SECONDS:
             raise InvalidOption(f"timeout_s must be above 0 and at most {MAX_SECONDS} (a day), got {self.timeout_s}")
-        if not 0 <= self.retry_s <= MAX_SECONDS:
-            raise InvalidOption(f"retry_s must be from 0 (never again) to {MAX_SECONDS} (a day), got {self.retry_s}")
+        Retry.of(self.retry_s)
         if not (isinstance(self.abstain, bool) or (isinstance(self.abstain, int | float) and 0 <= self.abstain <= 1)):
             raise InvalidOption(f"abstain must be True, False or a confidence from 0 to 1, got {self.abstain!r}")
         if self.num_frames is not None and not (

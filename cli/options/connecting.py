@@ -158,7 +158,9 @@ def connect(
 
 def client_options(args: argparse.Namespace) -> dict[str, Any]:
     """Arguments of ``Client`` that another process can be given."""
-    options: dict[str, Any] = {"member": group(args), "tta": args.tta, "tls": tls_of(args)}
+    from reelkind.client import PATIENT
+
+    options: dict[str, Any] = {"member": group(args), "tta": args.tta, "tls": tls_of(args), "retry_s": PATIENT}
     if args.timeout is not None:
         options["timeout_s"] = args.timeout
     if args.header:

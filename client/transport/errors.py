@@ -41,7 +41,19 @@ class ServerUnavailable(ClientError):  # noqa: N818
 
 
 class ServerBusy(ClientError):  # noqa: N818
-    """The server's queue is full."""
+    """The server's queue is full.
+
+    Attributes:
+        retry_after_s: when trying again makes sense, by how long the last answers took; None where nobody has looked.
+    """
+
+    retry_after_s: float | None = None
+
+    def with_hint(self, retry_after_s: float) -> ServerBusy:
+        """The same error that says when to come back."""
+        hinted = ServerBusy(f"{self}; try again in about {retry_after_s:.1f} s", self.status)
+        hinted.retry_after_s = retry_after_s
+        return hinted
 
 
 class ModelUnavailable(ClientError):  # noqa: N818

@@ -1,5 +1,6 @@
 """The blocking client against a stand-in server: what a real one cannot be made to do."""
 
+import pickle
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from reelkind.client import (
     RequestRejected,
     RequestTimeout,
     RequestTooLarge,
+    ServerBusy,
     ServerFailed,
     ServerUnavailable,
     VideoError,
@@ -165,6 +167,20 @@ def record_pauses(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[float
 
     monkeypatch.setattr(client._session.transport, "sleep", recorded)
     return pauses
+
+
+def test_a_refusal_says_when_to_come_back(standin: StandinServer) -> None:
+    with Client(standin.url, retry_s=0) as client:
+        refusal = (grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")
+        standin.failures.append(refusal)
+        with pytest.raises(ServerBusy, match=r"full queue .*; try again in about 1\.0 s$") as raised:
+            client.classify_frames(FRAMES)
+        assert raised.value.retry_after_s == 1.0
+        client._session._answer_s = 4.0  # as if answers took so long lately
+        standin.failures.append(refusal)
+        with pytest.raises(ServerBusy, match=r"try again in about 4\.0 s") as raised:
+            client.classify_frames(FRAMES)
+        assert pickle.loads(pickle.dumps(raised.value)).retry_after_s == 4.0
 
 
 def test_a_server_that_stays_away_costs_its_wait_only_once(

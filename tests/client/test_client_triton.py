@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from tritonclient import grpc
 from videos import write_video
 
 from reelkind.client import (
@@ -23,8 +26,10 @@ from reelkind.client import (
     RequestTimeout,
 )
 from reelkind.client.transport.transport import finish
+from reelkind.core.files.server_keys import KEY_HEADER
 from reelkind.core.specs import classify_name
 from reelkind.core.taxonomy.classes import CLASSES
+from reelkind.serving.control import Control
 from reelkind.video.clip import read_clip
 
 if TYPE_CHECKING:
@@ -152,6 +157,26 @@ def test_errors_are_recognised_in_tritons_own_words(
         client._session._timeout_s = 0.001
         with pytest.raises(RequestTimeout):
             client.classify_frames(frames)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_a_new_client_waits_for_a_model_that_is_being_loaded_again(
+    triton_server: TritonServer, served_bundle: Bundle, frames: np.ndarray, protocol: str
+) -> None:
+    name = classify_name(served_bundle.name, "fast")
+    control = Control(triton_server.url, triton_server.key)
+    url = triton_server.url if protocol == "grpc" else triton_server.http_url
+    with grpc.InferenceServerClient(triton_server.url) as owner, ThreadPoolExecutor(1) as pool:
+        owner.unload_model(name, headers={f"triton-grpc-protocol-{KEY_HEADER}": triton_server.key})
+        with Client(url, timeout_s=120, retry_s=0) as hasty, pytest.raises(ModelUnavailable, match="has no model"):
+            hasty.server_info(member=served_bundle.name, tta="fast")
+        with Client(url, timeout_s=120) as client:
+            asked = pool.submit(client.classify_frames, frames, member=served_bundle.name, tta="fast")
+            time.sleep(0.5)
+            assert not asked.done()
+            control.load(name)
+            assert isinstance(asked.result(timeout=60), Prediction)
+    control.close()
 
 
 def test_the_command_answers_through_a_real_server(

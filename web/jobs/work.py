@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from reelkind.client import Client, FeatureCache, Prediction, ReelkindError, Timeline, VideoError
+from reelkind.client import PATIENT, Client, FeatureCache, Prediction, ReelkindError, Timeline, VideoError
 from reelkind.core.features import STREAM, Source
 from reelkind.core.files import features_files
 from reelkind.core.timing.timeline import RATE
@@ -88,7 +88,7 @@ class Workshop:
             if len(self._clients) > 8:  # thresholds of many users
                 self.close()
             self._clients[abstain] = Client(
-                self._settings.url, decoder=self._decoder, abstain=abstain, cache=self._cache
+                self._settings.url, decoder=self._decoder, abstain=abstain, cache=self._cache, retry_s=PATIENT
             )
         return self._clients[abstain]
 
