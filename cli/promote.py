@@ -119,10 +119,11 @@ def _remembered(running: RunningServer) -> Iterator[Bundle]:
 
 def _roll_back(args: argparse.Namespace, control: Control, store: VersionedRepository) -> None:
     from reelkind.deployment.check import ClipCheck, read_clips
+    from reelkind.deployment.member_configs import plainest_changed
     from reelkind.deployment.promote import roll_back
 
-    default = next(iter(store.ensembles().values())).parameters
-    frames, size = (int(default[key].string_value) for key in ("num_frames", "frame_size_px"))
+    asked = plainest_changed(store).parameters  # of the member that changes, whoever is the default one
+    frames, size = (int(asked[key].string_value) for key in ("num_frames", "frame_size_px"))
     check = ClipCheck(read_clips(args.clips, frames, size))
     versions = roll_back(control, store, check)
     print(check.report())

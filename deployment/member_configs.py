@@ -143,6 +143,20 @@ def _served(config: Any, member: str, candidates: Sequence[Bundle]) -> Bundle:
     raise ServingError(f"the member is averaged with {member}, {reason}: name the folder that is, with --other DIR")
 
 
+def plainest_changed(store: VersionedRepository) -> Any:
+    """What a step back would serve of the ensemble with the fewest members among those that it changes.
+
+    Without an earlier version, or where it changes nothing, the default ensemble.
+    """
+    now, earlier = store.ensembles(), store.previous() or {}
+    changed = [config for name, config in earlier.items() if _versions(config) != _versions(now[name])]
+    return min(changed, key=lambda config: len(members_of(config)), default=next(iter(now.values())))
+
+
+def _versions(config: Any) -> dict[str, int]:
+    return {step.model_name: step.model_version for step in config.ensemble_scheduling.step}
+
+
 def members_of(config: Any) -> list[str]:
     """Names of the members whose answers an ensemble averages."""
     return [name for name in config.parameters["members"].string_value.split(",") if name]

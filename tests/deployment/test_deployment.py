@@ -12,7 +12,7 @@ from reelkind.core.abstaining import with_joint
 from reelkind.core.bundle import Bundle
 from reelkind.deployment.embedded import packaged_bundle, temporary_repository
 from reelkind.deployment.files import version_files
-from reelkind.deployment.member_configs import deployed_member, neighbours, with_bundle
+from reelkind.deployment.member_configs import deployed_member, neighbours, plainest_changed, with_bundle
 from reelkind.deployment.versions import VersionedRepository
 from reelkind.export.repository.repository import ensemble_config, standard_ensembles
 from reelkind.serving.errors import ServingError
@@ -77,6 +77,19 @@ def test_a_neighbour_that_is_not_the_one_served_is_refused(store, new, tmp_path)
     assert neighbours(concerned, new, [retrained, served]) == {"lite2": served}  # after a rollback the earlier one is
     files = version_files(store.folder, concerned, new, {"lite2": served}, None)
     assert set(files) == {"backbone_lite", "head_lite", "average_lite", "average_lite_lite2"}
+
+
+def test_a_step_back_is_checked_at_the_size_of_the_member_that_changes(store, monkeypatch):
+    earlier = store.ensembles()
+    monkeypatch.setattr(store, "previous", lambda: None)
+    assert parameters(plainest_changed(store))["members"] == "lite"  # nothing was changed: the default ensemble
+    for config in earlier.values():
+        for step in config.ensemble_scheduling.step:
+            if step.model_name.endswith("_lite2"):
+                step.model_version = 7
+    monkeypatch.setattr(store, "previous", lambda: earlier)
+    asked = parameters(plainest_changed(store))
+    assert (asked["members"], asked["frame_size_px"]) == ("lite2", "260")  # promote asks at 260 px, too
 
 
 def test_bundle_put_in_for_itself_changes_nothing(store):
