@@ -146,7 +146,7 @@ def _served(config: Any, member: str, candidates: Sequence[Bundle]) -> Bundle:
 def plainest_changed(store: VersionedRepository) -> Any:
     """What a step back would serve of the ensemble with the fewest members among those that it changes.
 
-    Without an earlier version, or where it changes nothing, the default ensemble.
+    Without an earlier version, or where it changes nothing, the first ensemble.
     """
     now, earlier = store.ensembles(), store.previous() or {}
     changed = [config for name, config in earlier.items() if _versions(config) != _versions(now[name])]

@@ -82,7 +82,7 @@ def test_a_neighbour_that_is_not_the_one_served_is_refused(store, new, tmp_path)
 def test_a_step_back_is_checked_at_the_size_of_the_member_that_changes(store, monkeypatch):
     earlier = store.ensembles()
     monkeypatch.setattr(store, "previous", lambda: None)
-    assert parameters(plainest_changed(store))["members"] == "lite"  # nothing was changed: the default ensemble
+    assert parameters(plainest_changed(store))["members"] == "lite,lite2"  # nothing was changed: the first ensemble
     for config in earlier.values():
         for step in config.ensemble_scheduling.step:
             if step.model_name.endswith("_lite2"):

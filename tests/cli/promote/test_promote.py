@@ -330,8 +330,10 @@ def test_two_at_a_time_and_servers_nobody_knows_are_refused(server, hot, tmp_pat
 
 def test_only_the_owner_reads_the_key(server):
     folder = Path(os.environ["XDG_CACHE_HOME"]) / "reelkind" / "servers"
-    (file,) = folder.iterdir()
-    assert (file.stat().st_mode & 0o777, folder.stat().st_mode & 0o777) == (0o600, 0o700)
+    files = list(folder.iterdir())
+    assert {file.name.split("-")[0] for file in files} == {"server", "key"}
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+    assert folder.stat().st_mode & 0o777 == 0o700
     running = find_running(server.url)
     assert (running.repository, running.key) == (str(server.repository), server.key)
 
