@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable
@@ -76,9 +77,20 @@ def _why_not_open(path: str | os.PathLike[str], error: Exception) -> str:
         return "permission denied" if isinstance(refused, PermissionError) else f"cannot be opened: {reason(refused)}"
     if head.lstrip(b"\xef\xbb\xbf \r\n").startswith(_PLAYLISTS):
         return "not a video but a playlist or manifest: name the files it lists"
-    if isinstance(error, InvalidDataError | PermissionError | ArgumentError):
+    if _is_damage(error):
         return "not a readable video: damaged, cut off, or of another kind"
     return f"not a readable video: {reason(error)}"
+
+
+def damage(error: Exception) -> str:
+    """What to say of a file that could be opened and then not be read."""
+    return "damaged or cut off" if _is_damage(error) else f"damaged or cut off: {reason(error)}"
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether FFmpeg's demuxers say this of damaged files, whose permissions and disk are in order."""
+    kinds = InvalidDataError | PermissionError | ArgumentError | EOFError
+    return isinstance(error, kinds) or getattr(error, "errno", None) == errno.EIO
 
 
 def _is_animated_webp(head: bytes) -> bool:
@@ -161,7 +173,7 @@ def extent(path: str | os.PathLike[str], container: InputContainer, stream: Vide
                     starts = [min([packet.pts, *starts])]
                     end = max(end, packet.pts + max(1, packet.duration or 0))
     except FFmpegError as error:
-        raise VideoError(path, f"damaged or cut off: {reason(error)}") from error
+        raise VideoError(path, damage(error)) from error
     return (starts[0], end - starts[0]) if starts else (0, max(1, num_packets * frame_step(stream)))
 
 
