@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
 import av
 from av.container import InputContainer
 from av.error import ArgumentError, FFmpegError, InvalidDataError
+from av.packet import Packet
 from av.video.stream import VideoStream
 
 from reelkind.core.errors import VideoError
@@ -167,7 +168,7 @@ def extent(path: str | os.PathLike[str], container: InputContainer, stream: Vide
     end = num_packets = 0
     try:
         with open_file(path) as other:  # a second reader: raw streams cannot go back to their start
-            for packet in other.demux(picture_stream(path, other)):
+            for packet in packets_of(other, picture_stream(path, other)):
                 num_packets += packet.size > 0
                 if packet.pts is not None:
                     starts = [min([packet.pts, *starts])]
@@ -175,6 +176,20 @@ def extent(path: str | os.PathLike[str], container: InputContainer, stream: Vide
     except FFmpegError as error:
         raise VideoError(path, damage(error)) from error
     return (starts[0], end - starts[0]) if starts else (0, max(1, num_packets * frame_step(stream)))
+
+
+def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """Packets of a stream from the present position, the last of them empty.
+
+    Raises:
+        FFmpegError: if the container cannot be read on.
+    """
+    while True:
+        try:
+            yield from container.demux(stream)
+            return
+        except IndexError:  # a packet of a stream that began after the file was opened: PyAV knows none such
+            continue
 
 
 def reason(error: BaseException) -> str:

@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 
 from reelkind.core.errors import VideoError
 
-from .container import check_size, damage, frame_step, is_matroska, time_base
+from .container import check_size, damage, frame_step, is_matroska, packets_of, time_base
 
 logger = logging.getLogger(__name__)
 
@@ -219,7 +219,7 @@ def _decode(
 
 def _packets(container: InputContainer, stream: VideoStream, from_keyframe: bool) -> Iterator[Packet[VideoStream]]:
     try:
-        for packet in container.demux(stream):
+        for packet in packets_of(container, stream):
             from_keyframe = from_keyframe and not packet.is_keyframe
             if not from_keyframe:
                 yield packet

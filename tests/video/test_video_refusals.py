@@ -100,6 +100,18 @@ def test_what_is_cut_off_is_called_damaged_and_not_forbidden(tmp_path: Path, nam
     )
 
 
+def test_a_stream_that_begins_in_the_middle_is_passed_over(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.flv", 200, fps=1)  # longer than FFmpeg looks for streams
+    data = path.read_bytes()
+    at = int.from_bytes(data[5:9], "big") + 4
+    while at < len(data) // 2:  # tags are type, length of three bytes, time, stream, data, length
+        at += int.from_bytes(data[at + 1 : at + 4], "big") + 15
+    sound = b"\x2e" + bytes(64)  # MP3 of 44.1 kHz
+    tag = b"\x08" + len(sound).to_bytes(3, "big") + bytes(7) + sound + (11 + len(sound)).to_bytes(4, "big")
+    path.write_bytes(data[:at] + tag * 3 + data[at:])
+    assert read_indices(video.read_clip(path, num_frames=100).frames) == [*range(1, 200, 2)]
+
+
 def test_an_animated_webp_is_said_to_be_one(tmp_path: Path) -> None:
     first, *rest = (Image.new("RGB", (32, 32), (shade, 0, 0)) for shade in (0, 80, 160))
     first.save(tmp_path / "a.webp", save_all=True, append_images=rest)
