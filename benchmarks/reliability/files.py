@@ -282,8 +282,11 @@ def _read_all(
     right = client.classify(control)
     seeds = list(write_all(scratch / "sound", *((QUICK_CODECS, QUICK_MUXERS) if quick else (None, None))))
     say(f"{len(seeds)} sound videos: {_distinct(seeds, 'muxer')} containers, {_distinct(seeds, 'codec')} codecs")
+    readable = []
     for each in seeds:
-        tallies["sound"].add(f"{each.codec} in {each.muxer}", reader.read(each.path))
+        outcome = reader.read(each.path)
+        tallies["sound"].add(f"{each.codec} in {each.muxer}", outcome)
+        readable += [each] if outcome.verdict == ANSWERED else []  # MPEG-PS is written of any codec, and not read
     say(f"sound: {dict(tallies['sound'].counts)}")
     for name in QUICK_BOMBS if quick else BOMBS:
         path = scratch / name.replace(" ", "_")
@@ -294,7 +297,7 @@ def _read_all(
         tallies["no files"].add(name, reader.read(path))
     say(f"bombs: {dict(tallies['bombs'].counts)}; no files: {dict(tallies['no files'].counts)}")
     began = time.monotonic()
-    for number, (name, path) in enumerate(damaged(seeds, seed, count, scratch)):
+    for number, (name, path) in enumerate(damaged(readable, seed, count, scratch)):
         outcome = reader.read(path)
         tallies["damaged"].add(name, outcome)
         outcomes = [outcome]
@@ -310,8 +313,8 @@ def _read_all(
             control_wrong += any(abs(right.scores[name] - found.scores[name]) > TOLERANCE for name in right.scores)
             say(f"{number + 1} damaged after {time.monotonic() - began:.0f} s: {dict(tallies['damaged'].counts)}")
     return {
-        "containers": _distinct(seeds, "muxer"),
-        "codecs": _distinct(seeds, "codec"),
+        "containers": {"written": _distinct(seeds, "muxer"), "answered": _distinct(readable, "muxer")},
+        "codecs": {"written": _distinct(seeds, "codec"), "answered": _distinct(readable, "codec")},
         "seed": seed,
         "kinds": {name: tally.report() for name, tally in tallies.items()},
         "controls": {"asked": num_controls, "wrong": control_wrong},
