@@ -99,7 +99,12 @@ def percentile_ms(answers: Sequence[Answer], percentile: float) -> float | None:
 def call(url: str, pause_s: float, retry_s: float, timeout_s: float) -> None:
     """Print a line when ready, and one a call, until stdin is closed."""
     ended = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+
+    def wait_for_end() -> None:
+        sys.stdin.read()
+        ended.set()
+
+    threading.Thread(target=wait_for_end, daemon=True).start()
     clip_path = sorted(reports.SAMPLES.glob("*.mp4"))[0]
     with Client(url, retry_s=retry_s, timeout_s=timeout_s) as client:
         clip = read_clip(clip_path, num_frames=NUM_FRAMES, size_px=client.server_info().frame_size_px).frames

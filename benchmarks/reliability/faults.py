@@ -41,7 +41,7 @@ RESTARTED = ("guard", "tritonserver")
 def victims(server: TritonServer) -> dict[str, int]:
     """Names of the processes that can be hit, and an id of each."""
     stubs = {stub.process.pid: f"model {stub.model}" for stub in server.stubs()}
-    found = {}
+    found: dict[str, int] = {}
     for pid in server.process_ids():
         try:
             command = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
