@@ -14,7 +14,7 @@ PEERS  := $(VENV)/.peers-installed
 FAST_TESTS := $(addprefix tests/,core video client datasets evaluation deployment serving test_layout.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve web styles test test-fast dist check format train export bench measure gpu-check setup-gate deploy-check clean
+.PHONY: help setup demo serve web styles test test-fast dist check audit reliability format train export bench measure gpu-check setup-gate deploy-check clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -93,13 +93,26 @@ dist: $(BASE) ## sdist and wheel into dist/, the wheel tried in an environment o
 deploy-check: $(DEPLOY) ## Dockerfiles, Compose, chart, alerts and dashboards by the tools that will read them
 	@$(BIN)/python deploy/check.py
 
-check: $(FULL) deploy-check ## formatting, lint, types, deploy-check; TensorRT's parser and builder where TensorRT-RTX is installed
+check: $(FULL) deploy-check ## formatting, lint, bandit, types, deploy-check; TensorRT's parser and builder where TensorRT-RTX is installed
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
+	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive --severity-level medium .
 	@mkdir -p build/typing && ln -sfn ../.. build/typing/reelkind  # mypy does not read package-dir
 	@$(BIN)/mypy $(addprefix -p reelkind.,core video models datasets client serving export evaluation training deployment bulk web cli benchmarks)
 	@if $(BIN)/python -c 'import tensorrt_rtx' 2>/dev/null; then $(BIN)/reelkind export gate --bundle bundles/clip --bundle bundles/lite --bundle bundles/lite2; \
 		else echo "gate not run: TensorRT-RTX is not installed (make setup-gate)"; fi
+
+audit: $(FULL) ## known vulnerabilities of the pinned packages, by pip-audit, which asks OSV over the network
+	@$(PIP) -e '.[audit]'
+	@$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --vulnerability-service osv --progress-spinner off || \
+		{ echo "pip-audit found something, or could not ask https://api.osv.dev: it needs that host" >&2; exit 1; }
+
+reliability: $(FULL) $(SERVER) ## bad files, bad messages, killed processes, overload, a soak (an hour and a half on an idle machine)
+	@$(BIN)/python -m reelkind.benchmarks.reliability.files
+	@$(BIN)/python -m reelkind.benchmarks.reliability.messages
+	@$(BIN)/python -m reelkind.benchmarks.reliability.faults
+	@$(BIN)/python -m reelkind.benchmarks.reliability.overload
+	@$(BIN)/python -m reelkind.benchmarks.reliability.soak
 
 format: $(FULL) ## rewrite the code in the project's format
 	@$(BIN)/ruff format .

@@ -16,11 +16,14 @@ import tables_from_bundles as bundles
 import tables_from_code as code
 import tables_from_results as measured
 
+from reelkind.benchmarks.reliability import page as reliability_page
+
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 RAW_CONTRACT, AUGMENTATION = ROOT / "docs" / "raw_contract.md", ROOT / "docs" / "tta.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
 BENCHMARKS, BULK = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "bulk.md"
+RELIABILITY = ROOT / "docs" / "reliability.md"
 TAXONOMY = ROOT / "docs" / "taxonomy.md"
 FEATURES, TIMELINES = ROOT / "docs" / "features.md", ROOT / "docs" / "timelines.md"
 
@@ -36,6 +39,10 @@ SECTIONS: dict[Path, dict[str, Callable[[], str]]] = {
     TIMELINES: {"short kinds": measured.short_kinds, "segments": measured.segments},
     FEATURES: {"neighbours": measured.neighbours},
     BULK: {"jobs": measured.bulk_jobs, "memory": measured.bulk_memory, "cost": measured.bulk_cost},
+    RELIABILITY: {
+        part: measured.reliability(part, getattr(reliability_page, part))
+        for part in ("files", "messages", "faults", "overload", "soak")
+    },
     BENCHMARKS: {
         "serve": measured.bench_serve,
         "open loop": measured.bench_open,

@@ -14,6 +14,7 @@ from reelkind.benchmarks import decode, scale, tta
 from reelkind.benchmarks.bulk import page as bulk_page
 from reelkind.benchmarks.load import serve_page
 from reelkind.benchmarks.peers import peers
+from reelkind.benchmarks.reliability import page as reliability_page
 from reelkind.core import bundle
 from reelkind.core.timing.segments import SWITCH_PENALTY
 
@@ -263,6 +264,18 @@ def bulk_memory() -> str:
 def bulk_cost() -> str:
     """What a million hours cost, from what was measured."""
     return bulk_page.cost(_measured("bulk_unit_costs_cpu"), _measured("bulk_cpu"))
+
+
+def reliability(part: str, make: Callable[[Mapping[str, Any]], str]) -> Callable[[], str]:
+    """What fills a section of docs/reliability.md: the table of a part, and where it was measured."""
+
+    def section() -> str:
+        if not (MEASURED / f"reliability_{part}.json").is_file():
+            return f"Not measured yet: `python -m reelkind.benchmarks.reliability.{part}`."
+        report = _measured(f"reliability_{part}")
+        return f"{make(report)}\n\n{reliability_page.conditions(report, part)}"
+
+    return section
 
 
 def _measured(name: str) -> Any:

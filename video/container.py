@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
 import av
 from av.container import InputContainer
 from av.error import ArgumentError, FFmpegError, InvalidDataError
+from av.packet import Packet
 from av.video.stream import VideoStream
 
 from reelkind.core.errors import VideoError
@@ -76,9 +78,20 @@ def _why_not_open(path: str | os.PathLike[str], error: Exception) -> str:
         return "permission denied" if isinstance(refused, PermissionError) else f"cannot be opened: {reason(refused)}"
     if head.lstrip(b"\xef\xbb\xbf \r\n").startswith(_PLAYLISTS):
         return "not a video but a playlist or manifest: name the files it lists"
-    if isinstance(error, InvalidDataError | PermissionError | ArgumentError):
+    if _is_damage(error):
         return "not a readable video: damaged, cut off, or of another kind"
     return f"not a readable video: {reason(error)}"
+
+
+def damage(error: Exception) -> str:
+    """What to say of a file that could be opened and then not be read."""
+    return "damaged or cut off" if _is_damage(error) else f"damaged or cut off: {reason(error)}"
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether FFmpeg's demuxers say this of damaged files, whose permissions and disk are in order."""
+    kinds = InvalidDataError | PermissionError | ArgumentError | EOFError
+    return isinstance(error, kinds) or getattr(error, "errno", None) == errno.EIO
 
 
 def _is_animated_webp(head: bytes) -> bool:
@@ -155,14 +168,28 @@ def extent(path: str | os.PathLike[str], container: InputContainer, stream: Vide
     end = num_packets = 0
     try:
         with open_file(path) as other:  # a second reader: raw streams cannot go back to their start
-            for packet in other.demux(picture_stream(path, other)):
+            for packet in packets_of(other, picture_stream(path, other)):
                 num_packets += packet.size > 0
                 if packet.pts is not None:
                     starts = [min([packet.pts, *starts])]
                     end = max(end, packet.pts + max(1, packet.duration or 0))
     except FFmpegError as error:
-        raise VideoError(path, f"damaged or cut off: {reason(error)}") from error
+        raise VideoError(path, damage(error)) from error
     return (starts[0], end - starts[0]) if starts else (0, max(1, num_packets * frame_step(stream)))
+
+
+def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """Packets of a stream from the present position, the last of them empty.
+
+    Raises:
+        FFmpegError: if the container cannot be read on.
+    """
+    while True:
+        try:
+            yield from container.demux(stream)
+            return
+        except IndexError:  # a packet of a stream that began after the file was opened: PyAV knows none such
+            continue
 
 
 def reason(error: BaseException) -> str:

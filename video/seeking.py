@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 
 from reelkind.core.errors import VideoError
 
-from .container import check_size, frame_step, is_matroska, reason, time_base
+from .container import check_size, damage, frame_step, is_matroska, packets_of, time_base
 
 logger = logging.getLogger(__name__)
 
@@ -180,7 +180,7 @@ class _Seeker:
         try:
             self._container.seek(self._start, stream=self._stream, backward=True)
         except (FFmpegError, OSError) as error:
-            raise VideoError(self._path, f"damaged or cut off: {reason(error)}") from error
+            raise VideoError(self._path, damage(error)) from error
 
 
 def _decode(
@@ -219,7 +219,7 @@ def _decode(
 
 def _packets(container: InputContainer, stream: VideoStream, from_keyframe: bool) -> Iterator[Packet[VideoStream]]:
     try:
-        for packet in container.demux(stream):
+        for packet in packets_of(container, stream):
             from_keyframe = from_keyframe and not packet.is_keyframe
             if not from_keyframe:
                 yield packet

@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import re
 import struct
 import zlib
 from concurrent.futures import ProcessPoolExecutor
@@ -88,11 +89,27 @@ def test_every_demuxer_is_known_to_ffmpeg() -> None:
     assert set(containers._DEMUXERS.split()) <= set(av.formats_available)
 
 
-@pytest.mark.parametrize(("name", "kept"), [("a.wmv", 60), ("a.mkv", 40), ("a.mp4", 2000)])
+@pytest.mark.parametrize(
+    ("name", "kept"), [("a.wmv", 60), ("a.mkv", 40), ("a.mkv", 70), ("a.mkv", 600), ("a.mp4", 2000), ("a.ts", 240)]
+)
 def test_what_is_cut_off_is_called_damaged_and_not_forbidden(tmp_path: Path, name: str, kept: int) -> None:
     write_video(tmp_path / name, 30)
     (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:kept])
-    assert "permi" not in refusal(tmp_path / name)
+    assert re.fullmatch(
+        "(not a readable video: )?damaged(,| or) cut off(, or of another kind)?", refusal(tmp_path / name)
+    )
+
+
+def test_a_stream_that_begins_in_the_middle_is_passed_over(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.flv", 200, fps=1)  # longer than FFmpeg looks for streams
+    data = path.read_bytes()
+    at = int.from_bytes(data[5:9], "big") + 4
+    while at < len(data) // 2:  # tags are type, length of three bytes, time, stream, data, length
+        at += int.from_bytes(data[at + 1 : at + 4], "big") + 15
+    sound = b"\x2e" + bytes(64)  # MP3 of 44.1 kHz
+    tag = b"\x08" + len(sound).to_bytes(3, "big") + bytes(7) + sound + (11 + len(sound)).to_bytes(4, "big")
+    path.write_bytes(data[:at] + tag * 3 + data[at:])
+    assert read_indices(video.read_clip(path, num_frames=100).frames) == [*range(1, 200, 2)]
 
 
 def test_an_animated_webp_is_said_to_be_one(tmp_path: Path) -> None:

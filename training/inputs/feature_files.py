@@ -35,7 +35,7 @@ class FeatureFiles:
 
     def read(self, content_hash: str) -> np.ndarray:
         """Features float16 [frames of the sample, D]."""
-        values: np.ndarray = np.load(self.path(content_hash))
+        values: np.ndarray = np.load(self.path(content_hash), allow_pickle=False)
         return values
 
     def write(self, content_hash: str, values: np.ndarray) -> None:

@@ -137,7 +137,7 @@ class ActivationStore:
         result = []
         for number in numbers:
             counts = [self.reader.count(sample, number) for sample in samples]
-            result.append(Activations.of_counts(np.load(paths[number], mmap_mode="r"), counts))
+            result.append(Activations.of_counts(np.load(paths[number], mmap_mode="r", allow_pickle=False), counts))
         return result
 
     def digest(self, samples: Sequence[Sample]) -> str:
