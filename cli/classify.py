@@ -6,6 +6,8 @@ import argparse
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .options import connecting, inputs
@@ -14,7 +16,8 @@ from .output import printing
 from .output.talk import EXIT_FAILED, say
 
 if TYPE_CHECKING:
-    from reelkind.client import Client, Failure, FeatureCache
+    from reelkind.client import Client, FeatureCache
+    from reelkind.video.fetching import Fetcher
 
     from .options.inputs import Input
     from .output.report import Answer, Report
@@ -35,7 +38,7 @@ def add_parser(subparsers: Any) -> None:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    inputs.add_arguments(parser, "video, picture or features file; folder, searched to any depth; - for stdin")
+    inputs.add_arguments(parser, "video, picture or features file, or its URL (http, https, s3)")
     printing.add_shape(parser, jsonl="one JSON object a video", csv="a header, then one row a video")
     parser.add_argument("--top-k", type=positive, default=1, metavar="N", help="show the N likeliest classes (table)")
     parser.add_argument("--attention", action="store_true", help="add each frame's weight and time (--jsonl)")
@@ -64,10 +67,17 @@ def run(args: argparse.Namespace) -> int:
     if (args.attention or args.embedding or args.subcategories) and not args.jsonl:
         raise UsageError("--attention, --embedding and --subcategories are for --jsonl")
     with printing.results(args.output), ExitStack() as stack:
-        return _classify(args, inputs.expand(args.paths, sys.stdin, null=args.null), stack)
+        passed_over = inputs.PassedOver()
+        found = inputs.expand(args.paths, sys.stdin, passed_over, null=args.null, pictures=args.pictures)
+        status = _classify(args, found, stack)
+        passed_over.say()
+        return status
 
 
 def _classify(args: argparse.Namespace, found: list[Input] | Iterator[Input], stack: ExitStack) -> int:
+    from reelkind.client import Failure
+    from reelkind.client.transport.threads import run_many
+    from reelkind.core.errors import VideoError
     from reelkind.core.specs import Models
 
     from .output import report as _report
@@ -77,12 +87,15 @@ def _classify(args: argparse.Namespace, found: list[Input] | Iterator[Input], st
             _report.Csv()  # without rows
         return printing.say_nothing_named()
     if inputs.is_hopeless(found):
-        return _print_all(_report.make(args, found, None), map(_failure, found), found, args)
+        failures = (Failure(item.path, VideoError(item.path, item.problem or "")) for item in found)
+        return _print_all(_report.make(args, found, None), failures, found, args)
     decoder = connecting.decoder(args, stack)
     client = connecting.connect(args, stack, decoder, needs=Models._fields, cache=_cache(args))
     info = client.server_info()
     _report.warn_untrained(info)
-    return _print_all(_report.make(args, found, info), _answers(client, found, args.jobs), found, args)
+    answer = partial(_answer, client, inputs.fetcher(args, stack))
+    answers = run_many(answer, found, decoder.num_workers + 2, ordered=True)  # two more: they keep the server busy
+    return _print_all(_report.make(args, found, info), answers, found, args)
 
 
 def _print_all(report: Report, answers: Iterable[Answer], found: Any, args: argparse.Namespace) -> int:
@@ -106,36 +119,15 @@ def _print_all(report: Report, answers: Iterable[Answer], found: Any, args: argp
     return EXIT_FAILED if num_failed else 0
 
 
-def _answers(client: Client, found: Iterable[Input], jobs: int | None) -> Iterator[Answer]:
-    """Answers in the order of the inputs, those that are no files among them."""
-    from collections import deque
-
-    problems: deque[tuple[int, Failure]] = deque()  # with the number of files before each
-    num_files = 0
-
-    def files() -> Iterator[str]:
-        nonlocal num_files
-        for item in found:
-            if item.problem is None:
-                num_files += 1
-                yield item.path
-            else:
-                problems.append((num_files, _failure(item)))
-
-    answers = client.classify_many(files(), concurrency=None if jobs is None else jobs + 2)
-    for num_answered, answer in enumerate(answers):
-        while problems and problems[0][0] <= num_answered:
-            yield problems.popleft()[1]
-        yield answer
-    while problems:
-        yield problems.popleft()[1]
-
-
-def _failure(item: Input) -> Failure:
+def _answer(client: Client, fetching: Fetcher, item: Input) -> Answer:
     from reelkind.client import Failure
-    from reelkind.core.errors import VideoError
+    from reelkind.core.errors import ReelkindError
 
-    return Failure(item.path, VideoError(item.path, item.problem or ""))
+    try:
+        with inputs.on_disk(item, fetching) as path:
+            return replace(client.classify(path), path=item.path)
+    except ReelkindError as error:
+        return Failure(item.path, error)
 
 
 def _cache(args: argparse.Namespace) -> FeatureCache | None:

@@ -20,6 +20,7 @@ from .output.talk import EXIT_FAILED, EXIT_OK, say
 if TYPE_CHECKING:
     from reelkind.client import Client
     from reelkind.core.features import Recipe
+    from reelkind.video.fetching import Fetcher
 
     from .options.inputs import Input
 
@@ -48,7 +49,7 @@ def _add_extract(commands: Any) -> None:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    inputs.add_arguments(parser, "video file; folder, searched to any depth; - for stdin")
+    inputs.add_arguments(parser, "video or picture file, or its URL (http, https, s3)")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for VIDEO.features.safetensors")
     parser.add_argument(
         "--rate",
@@ -79,11 +80,16 @@ def _add_cache(commands: Any) -> None:
 def run_extract(args: argparse.Namespace) -> int:
     """Extract the features of everything named; see the description of the command."""
     with printing.results(args.output), ExitStack() as stack:
-        found = inputs.expand(args.paths, sys.stdin, null=args.null, features=False)
+        passed_over = inputs.PassedOver()
+        found = inputs.expand(
+            args.paths, sys.stdin, passed_over, null=args.null, features=False, pictures=args.pictures
+        )
         pairs = _with_targets(found, args.out)
         if not pairs:
             return printing.say_nothing_named()
-        return _extract_all(args, pairs, stack)
+        status = _extract_all(args, pairs, stack)
+        passed_over.say()
+        return status
 
 
 def _extract_all(args: argparse.Namespace, pairs: list[tuple[Input, Path]], stack: ExitStack) -> int:
@@ -94,7 +100,7 @@ def _extract_all(args: argparse.Namespace, pairs: list[tuple[Input, Path]], stac
     if not inputs.is_hopeless([item for item, _ in pairs]):
         decoding = connecting.decoder(args, stack)
         client = connecting.connect(args, stack, decoding, needs=("features",))
-        work = partial(_extract, client, client.features_recipe(rate=args.rate), args)
+        work = partial(_extract, client, client.features_recipe(rate=args.rate), args, inputs.fetcher(args, stack))
         # Two more than decode keep the server busy; streams do that by themselves.
         pool = ThreadPoolExecutor(decoding.num_workers + (0 if args.rate else 2))
         stack.callback(pool.shutdown, wait=False, cancel_futures=True)  # interrupted, closing the rest ends its work
@@ -140,18 +146,19 @@ def _with_targets(found: Iterable[Input], folder: Path) -> list[tuple[Input, Pat
     return pairs
 
 
-def _extract(client: Client, recipe: Recipe, args: argparse.Namespace, item: Input, target: Path) -> str | None:
+def _extract(
+    client: Client, recipe: Recipe, args: argparse.Namespace, fetching: Fetcher, item: Input, target: Path
+) -> str | None:
     """Write one features file, unless it is there; return what went wrong."""
     from reelkind.core.errors import ReelkindError
     from reelkind.core.files import features_files
 
-    if item.problem is not None:
-        return f"{item.path}: {item.problem}"
     try:
-        if target.exists() and not args.overwrite:
-            return _what_differs(target, item.path, recipe)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        features_files.save(client.extract_features(item.path, rate=args.rate), target)
+        with inputs.on_disk(item, fetching) as path:
+            if target.exists() and not args.overwrite:
+                return _what_differs(target, path, recipe)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            features_files.save(client.extract_features(path, rate=args.rate), target)
     except ReelkindError as error:
         return str(error)
     except OSError as error:

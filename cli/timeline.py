@@ -17,6 +17,7 @@ from .output.talk import EXIT_FAILED, EXIT_OK, say
 
 if TYPE_CHECKING:
     from reelkind.client import Client, Timeline
+    from reelkind.video.fetching import Fetcher
 
     from .options.inputs import Input
     from .output.timeline_report import TimelineReport
@@ -41,7 +42,7 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     inputs.add_arguments(
-        parser, "video file, or features file made with a rate; folder, searched to any depth; - for stdin"
+        parser, "video file, or features file made with a rate, or its URL (http, https, s3)", pictures=False
     )
     printing.add_shape(
         parser,
@@ -84,7 +85,10 @@ def run(args: argparse.Namespace) -> int:
     if (args.windows or args.embeddings) and not args.jsonl:
         raise UsageError("--windows and --embeddings are for --jsonl")
     with printing.results(args.output), ExitStack() as stack:
-        return _tell_all(args, inputs.expand(args.paths, sys.stdin, null=args.null), stack)
+        passed_over = inputs.PassedOver()
+        status = _tell_all(args, inputs.expand(args.paths, sys.stdin, passed_over, null=args.null), stack)
+        passed_over.say()
+        return status
 
 
 def _tell_all(args: argparse.Namespace, found: list[Input] | Iterator[Input], stack: ExitStack) -> int:
@@ -103,9 +107,10 @@ def _tell_all(args: argparse.Namespace, found: list[Input] | Iterator[Input], st
         _report.warn_untrained(client.server_info())
     timelines: list[Timeline] = []
     num_videos = num_failed = 0
+    fetching = inputs.fetcher(args, stack)
     for item in found:
         num_videos += 1
-        timeline = _tell(client, item, args, report)
+        timeline = _tell(client, fetching, item, args, report)
         num_failed += timeline is None or timeline.error is not None
         if timeline is not None and args.plot:
             timelines.append(replace(timeline, windows=()))  # drawn are the segments
@@ -127,7 +132,9 @@ def _svg(text: str) -> Path:
     return path
 
 
-def _tell(client: Client | None, item: Input, args: argparse.Namespace, report: TimelineReport) -> Timeline | None:
+def _tell(
+    client: Client | None, fetching: Fetcher, item: Input, args: argparse.Namespace, report: TimelineReport
+) -> Timeline | None:
     """Print one video's windows and segments as they come; None if there is no timeline."""
     from reelkind.client import Failure, Timeline
     from reelkind.core.errors import ReelkindError, VideoError
@@ -137,15 +144,20 @@ def _tell(client: Client | None, item: Input, args: argparse.Namespace, report: 
     try:
         if item.problem is not None or client is None:
             raise VideoError(item.path, item.problem or "")
-        with TimeBar(item.path, shown=not args.no_progress) as progress:
+        with (
+            inputs.on_disk(item, fetching) as path,
+            TimeBar(item.path, shown=not args.no_progress) as progress,
+        ):
             events = client.stream_timeline(
-                item.path,
+                path,
                 rate=args.rate,
                 window_s=args.window,
                 switch_penalty=args.switch_penalty,
                 progress=progress.at,
             )
             for event in events:
+                if isinstance(event, Timeline):
+                    event = replace(event, path=item.path)
                 with progress.hidden():
                     report.add(item.path, event)
                 if isinstance(event, Timeline):

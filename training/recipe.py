@@ -77,6 +77,7 @@ def run(config: Config, data: Path, out: Path, cache: Path, fresh: bool = False)
         train, val = split_samples(chosen_samples(config.data, data))
         require_subcategories(train, config.head.subcategory_weight)
         logger.info("%d training and %d validation samples", len(train), len(val))
+        logger.info("backbone %s, weights: %s", config.backbone.name, config.backbone.weights or "random")
         backbone = pretrained(config.backbone, data)
         tail = Tail(backbone, config.backbone.frozen_blocks)
         log, store = _open_log(out), StageStore(cache, config.checkpoint_steps, fresh)
@@ -88,6 +89,7 @@ def run(config: Config, data: Path, out: Path, cache: Path, fresh: bool = False)
                 training = replace(training, lessons=lessons)
         trainer = Trainer(config, training, device, store)
         folds = cross_validate(trainer, tail, log)
+        logger.info("the bundle itself: all %d samples", len(train))
         tail, head = trainer.fit(tail, np.arange(len(train)), log.labelled(run="all"))
         if distributed.is_main():
             tail.write_to(backbone, config.backbone.frozen_blocks)
@@ -205,7 +207,7 @@ def _measure(
 
     Last come subcategories, of heads that have that output.
     """
-    answers = [predict(backbone, head, sample.path, config) for sample in tqdm(samples, desc="val")]
+    answers = [predict(backbone, head, sample.path, config) for sample in tqdm(samples, desc="val", disable=None)]
     logits, embeddings = (np.concatenate(parts) for parts in zip(*answers, strict=True))
     labels = np.array([sample.label for sample in samples])
     probabilities = softmax(logits, temperature)

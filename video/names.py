@@ -6,3 +6,6 @@ _EXTENSIONS = """
 """
 VIDEO_EXTENSIONS = frozenset(f".{name}" for name in _EXTENSIONS.split())
 """What is taken from a folder; a file that is named is tried whatever it is called."""
+
+PICTURE_EXTENSIONS = frozenset({".avif", ".bmp", ".jfif", ".jpeg", ".jpg", ".jxl", ".png", ".tif", ".tiff", ".webp"})
+"""Still pictures: posters and covers beside films, so that they are taken from a folder only if asked for."""

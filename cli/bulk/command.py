@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     if args.ray and not (args.url or args.local_server):
         raise UsageError("nodes of a cluster do not reach a server of this process: give --url or --local-server")
     from reelkind.bulk import inputs, parts
-    from reelkind.bulk.errors import FetchError
+    from reelkind.core.errors import FetchError
 
     uris = inputs.read_uris(args.input, args.column, sys.stdin.buffer)
     with parts.held(args.out):

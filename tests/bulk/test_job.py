@@ -15,6 +15,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from file_servers import s3_bucket
 
 from reelkind import samples
 from reelkind.benchmarks.bulk.answers import differing
@@ -101,25 +102,8 @@ def address() -> Iterator[str]:
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """An S3 server with two samples in a bucket; says so in AWS's variables."""
-    moto_server = pytest.importorskip("moto.server", reason="moto is not installed")
-    from pyarrow.fs import S3FileSystem
-
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}/")
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        monkeypatch.setenv("AWS_REGION", "us-east-1")
-        store = S3FileSystem(allow_bucket_creation=True, endpoint_override=f"{host}:{port}", scheme="http")
-        store.create_dir("films")
-        for path in SAMPLES[:2]:
-            with store.open_output_stream(f"films/{path.name}") as file:
-                file.write(path.read_bytes())
-        yield "s3://films"
-    finally:
-        server.stop()
+    with s3_bucket({path.name: path.read_bytes() for path in SAMPLES[:2]}, monkeypatch) as bucket:
+        yield bucket
 
 
 def test_s3_and_http_by_a_ray_and_a_server_of_its_own_and_a_second_run_with_nothing_to_do(

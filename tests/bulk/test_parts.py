@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from reelkind.bulk import parts, rows
-from reelkind.bulk.errors import BulkError, FetchError
-from reelkind.core.errors import VideoError
+from reelkind.bulk.errors import BulkError
+from reelkind.core.errors import FetchError, VideoError
 from reelkind.core.files.whole_files import PART_SUFFIX
 
 pa = pytest.importorskip("pyarrow", reason="the extra bulk is not installed")

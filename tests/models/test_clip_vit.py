@@ -100,7 +100,7 @@ def test_without_the_hub_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -
         raise OSError("no route to host")
 
     monkeypatch.setattr(timm, "create_model", refuse)
-    with pytest.raises(ConfigError, match=r"no route to host.*backbone\.weights = 'wheel'"):
+    with pytest.raises(ConfigError, match=r"no route to host.*--set backbone\.weights=wheel"):
         build_backbone("clip_vit_b16", "hub")
 
 

@@ -220,7 +220,7 @@ class ActivationStore:
 
     def _read(self, samples: Sequence[Sample], numbers: Sequence[int]) -> Iterator[Frames]:
         files = self.reader.read(samples, numbers)
-        yield from tqdm(files, total=len(samples), desc="frames", unit="file", mininterval=5)
+        yield from tqdm(files, total=len(samples), desc="frames", unit="file", mininterval=5, disable=None)
 
     def _batches(self, frames: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
         """Activations in batches that mix variants, given back variant by variant."""

@@ -90,7 +90,7 @@ def optimise(
     state = checkpoint.load(rng) if checkpoint else None
     first = training.restore(state) if state else 0
     network, device = distributed.parallel(model), next(model.parameters()).device
-    hidden = not distributed.is_main()
+    hidden = None if distributed.is_main() else True  # None: no bar in a log file
     for step in tqdm(range(first, config.steps), stage, config.steps, mininterval=5, disable=hidden, initial=first):
         batch = tuple(distributed.own_rows(tensor).to(device) for tensor in draw())
         training.take_step(step, partial(compute_loss, network, batch), batch[1])
