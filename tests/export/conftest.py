@@ -9,7 +9,7 @@ from reelkind.core.bundle import BACKBONE_WEIGHTS_NAME, HEAD_WEIGHTS_NAME, MANIF
 pytest.importorskip("onnx", reason="the extra `export` is not installed")
 pytest.importorskip("torch", reason="the extra `export` is not installed")
 
-from reelkind.export.onnx_files import export_bundle, export_half  # noqa: E402
+from reelkind.export.onnx_files import export_bundle, export_half
 
 
 @pytest.fixture(scope="session")
