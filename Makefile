@@ -6,6 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 BASE   := $(VENV)/.base-installed
 WEB    := $(VENV)/.web-installed
+TEST   := $(VENV)/.test-installed
 FULL   := $(VENV)/.full-installed
 SERVER := $(VENV)/.server-prepared
 GATE   := $(VENV)/.gate-installed
@@ -35,6 +36,10 @@ $(SERVER): $(BASE) serving/install/server-constraints.txt
 $(WEB): $(BASE)
 	@echo "installing the web page into $(VENV)"
 	@$(PIP) -e '.[web]'
+	@touch $@
+
+$(TEST): $(BASE)
+	@$(PIP) -e '.[serve,test]'
 	@touch $@
 
 $(FULL): $(BASE)
@@ -77,8 +82,8 @@ styles: ## rebuild web/static/app.css by Tailwind (npm)
 test: $(FULL) $(SERVER) ## the whole test suite, with a real tritonserver
 	@$(BIN)/python -m pytest -q $(PYTEST_ARGS)
 
-test-fast: $(FULL) ## what needs neither a server nor PyTorch nor a browser, on all cores: while you write
-	@$(BIN)/python -m pytest -q -n auto -m "not triton and not browser" $(FAST_TESTS) $(PYTEST_ARGS)
+test-fast: $(TEST) ## what needs neither a server nor PyTorch nor a browser, in half a minute: while you write
+	@$(BIN)/python -m pytest -q -n $$((2 * $$(nproc))) -m "not triton and not browser" $(FAST_TESTS) $(PYTEST_ARGS)
 
 dist: $(BASE) ## sdist and wheel into dist/, the wheel tried in an environment of its own
 	@rm -rf dist build/dist-venv

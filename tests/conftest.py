@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,3 +66,23 @@ def triton_server(triton_runtime: Runtime, served_bundle: Bundle) -> Iterator[Tr
     assert served_bundle.folder is not None
     with embedded_server([served_bundle.folder]) as server:
         yield server
+
+
+OPTIONAL = {
+    *("PIL", "trustme", "torch", "torchvision", "timm", "onnx", "onnxruntime", "onnxscript", "sklearn", "matplotlib"),
+    *("google_crc32c", "ray", "pyarrow", "fsspec", "aiohttp", "flask", "sqlalchemy", "prometheus_client", "yaml"),
+}
+"""Of the extras: where one is not installed, the tests that need it are skipped, and the others collected."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """A file, or a folder by its conftest.py, that imports what is not installed is skipped with that reason."""
+    report = yield
+    missing = re.search(r"No module named '(\w+)", str(report.longrepr)) if report.failed else None
+    if missing and missing[1] in OPTIONAL:
+        report.outcome = "skipped"
+        report.longrepr = (str(collector.path), 0, f"Skipped: {missing[1]} is not installed")
+    return report

@@ -144,6 +144,7 @@ def test_a_file_that_goes_anyway_is_compared_no_further(folder: Folder) -> None:
 
 
 def test_a_wrong_label_is_found(folder: Folder) -> None:
+    pytest.importorskip("sklearn", reason="the extra `train` is not installed")
     rng = np.random.default_rng(0)
     for i in range(60):
         shown = i % 2
@@ -156,6 +157,7 @@ def test_a_wrong_label_is_found(folder: Folder) -> None:
 
 
 def test_labels_of_one_class_are_not_judged(folder: Folder) -> None:
+    pytest.importorskip("sklearn", reason="the extra `train` is not installed")
     for i in range(6):
         folder.add(f"{i}.mp4", features=np.ones(2, np.float32))
     assert folder.find() == []

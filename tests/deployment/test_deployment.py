@@ -26,6 +26,7 @@ pytestmark = pytest.mark.skipif(not (LITE2 / bundles.MANIFEST_NAME).is_file(), r
 
 @pytest.fixture(scope="module")
 def store(triton_runtime) -> Iterator[VersionedRepository]:
+    pytest.importorskip("onnx", reason="the extra `export` is not installed")
     with temporary_repository([LITE, LITE2], triton_runtime, ensembles=NAMES) as repository:
         yield VersionedRepository(repository)
 

@@ -5,6 +5,10 @@ import pytest
 
 from reelkind.core import bundle as bundles_on_disk
 from reelkind.core.bundle import BACKBONE_WEIGHTS_NAME, HEAD_WEIGHTS_NAME, MANIFEST_NAME, Bundle
+
+pytest.importorskip("onnx", reason="the extra `export` is not installed")
+pytest.importorskip("torch", reason="the extra `export` is not installed")
+
 from reelkind.export.onnx_files import export_bundle, export_half
 
 

@@ -1,7 +1,8 @@
 from collections.abc import Iterator
 
 import pytest
-import torch
+
+torch = pytest.importorskip("torch", reason="the extra `train` is not installed")
 
 
 @pytest.fixture(autouse=True, scope="package")
