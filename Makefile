@@ -82,7 +82,7 @@ styles: ## rebuild web/static/app.css by Tailwind (npm)
 test: $(FULL) $(SERVER) ## the whole test suite, with a real tritonserver
 	@$(BIN)/python -m pytest -q $(PYTEST_ARGS)
 
-test-fast: $(TEST) ## what needs neither a server nor PyTorch nor a browser, in half a minute: while you write
+test-fast: $(TEST) ## what needs neither a server nor PyTorch nor a browser, in a minute: while you write
 	@$(BIN)/python -m pytest -q -n $$((2 * $$(nproc))) -m "not triton and not browser" $(FAST_TESTS) $(PYTEST_ARGS)
 
 dist: $(BASE) ## sdist and wheel into dist/, the wheel tried in an environment of its own
