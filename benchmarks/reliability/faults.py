@@ -115,7 +115,7 @@ def measure(answers: int, callers: int, names: Sequence[str] | None, say: Callab
     return {
         "answers": load.answers,
         "callers": callers,
-        "lost": load.lost,
+        "lost": dict(Counter(load.lost)),
         "wrong": load.wrong,
         "slowest_answer_s": round(load.slowest_s, 2),
         "client": {"retry_s": RETRY_S, "timeout_s": TIMEOUT_S},
