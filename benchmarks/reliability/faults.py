@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ def measure(answers: int, callers: int, names: Sequence[str] | None, say: Callab
                     load.wait_for((number + 1) * answers // (len(plan) + 1))
                     victim = processes.read(victims(server)[name])
                     assert victim is not None
-                    began = time.monotonic()
+                    began, lost = time.monotonic(), len(load.lost)
                     os.kill(victim.pid, SIGNALS[what])
                     if (what, name) == ("stopped", "guard"):  # watches; nobody needs it until the end
                         time.sleep(5)
@@ -106,7 +107,8 @@ def measure(answers: int, callers: int, names: Sequence[str] | None, say: Callab
                         once.classify_frames(clips[0])
                     else:
                         taken = recover(server, victim, lambda: once.classify_frames(clips[0]), began)
-                    faults.append({"process": name, "what": what, "recovery_s": taken})
+                    meanwhile = len(load.lost) - lost
+                    faults.append({"process": name, "what": what, "recovery_s": taken, "lost": meanwhile})
                     say(f"{name} {what}: back after {taken} s; {load.answers} answers, {len(load.lost)} lost")
                     time.sleep(CALM_S if name in RESTARTED else 1)
                 load.wait_for(answers)
@@ -133,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = ("model backbone_lite", "model head_lite") if args.quick else None
     found = measure(200 if args.quick else args.answers, args.callers, names, reports.say)
     reports.write(args.json, "processes killed and stopped under load", found, machine, quick=args.quick)
-    print(f"{found['answers']} answers, {len(found['lost'])} lost, {found['wrong']} wrong")
+    print(f"{found['answers']} answers, {sum(found['lost'].values())} lost, {found['wrong']} wrong")
     return 1 if found["lost"] or found["wrong"] else 0
 
 
