@@ -35,6 +35,7 @@ NUM_FRAMES = 2
 RETRY_S, TIMEOUT_S = 60.0, 120.0  # of the client: a stopped tritonserver is given up by its supervisor after 36 s
 RETURN_S = 120.0
 CALM_S = 21.0  # between faults that cost a restart: three within less are taken for a server that cannot live
+CALM_ANSWERS = 3  # of each caller between faults: one that only ever met faults would lose what no single fault costs
 SIGNALS = {"killed": signal.SIGKILL, "stopped": signal.SIGSTOP}
 RESTARTED = ("guard", "tritonserver")
 
@@ -110,7 +111,8 @@ def measure(answers: int, callers: int, names: Sequence[str] | None, say: Callab
                     meanwhile = len(load.lost) - lost
                     faults.append({"process": name, "what": what, "recovery_s": taken, "lost": meanwhile})
                     say(f"{name} {what}: back after {taken} s; {load.answers} answers, {len(load.lost)} lost")
-                    time.sleep(CALM_S if name in RESTARTED else 1)
+                    time.sleep(CALM_S if name in RESTARTED else 0)
+                    load.wait_for(load.answers + len(load.lost) + CALM_ANSWERS * callers)
                 load.wait_for(answers)
             finally:
                 load.stop()
