@@ -235,7 +235,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--wire", choices=("grpc", "http", "both"), default="both", help="(default: both)")
     args = reports.parse(parser, "messages", argv)
     machine = environment.describe()
-    count, quiet_s = (300, 5) if args.quick else (args.messages, 60)
+    count, quiet_s = (300, 5) if args.quick else (args.messages, 30)
     found = measure(count, args.seed, args.rate, quiet_s, args.wire)
     reports.write(args.json, "bad messages to a running server", found, machine, quick=args.quick)
     caller = found["caller"]

@@ -65,7 +65,9 @@ def messages(report: Report) -> str:
 def faults(report: Report) -> str:
     """What came of killed and stopped processes."""
     rows = [(each["process"], each["what"], f"{each['recovery_s']:.1f} s") for each in report["faults"]]
-    lost = f"{report['answers']} answers, {len(report['lost'])} lost, {report['wrong']} wrong; the slowest took "
+    lost = (
+        f"{report['answers']} answers, {sum(report['lost'].values())} lost, {report['wrong']} wrong; the slowest took "
+    )
     return table(("process", "was", "answers again after"), rows) + f"\n\n{lost}{report['slowest_answer_s']:.1f} s."
 
 
