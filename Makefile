@@ -15,7 +15,7 @@ PEERS  := $(VENV)/.peers-installed
 FAST_TESTS := $(addprefix tests/,core video client datasets evaluation deployment serving test_layout.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve web styles test test-fast dist check audit reliability format train export bench measure gpu-check setup-gate deploy-check clean
+.PHONY: help setup demo serve web styles test test-fast dist docs check audit reliability format train export bench measure gpu-check setup-gate deploy-check clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -94,6 +94,12 @@ dist: $(BASE) ## sdist and wheel into dist/, the wheel tried in an environment o
 	@cd build && dist-venv/bin/reelkind --version && dist-venv/bin/python -c \
 		'from reelkind.deployment.embedded import packaged_bundles; print("bundles:", *(each.name for each in packaged_bundles()))'
 	@ls -l dist
+
+docs: $(BASE) ## the documentation as a site in build/site, links checked; it asks no other host
+	@$(PIP) -e '.[docs]'
+	@mkdir -p build/api/reelkind && for each in client core deployment video __init__.py; do ln -sfn ../../../$$each build/api/reelkind/$$each; done
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 deploy-check: $(DEPLOY) ## Dockerfiles, Compose, chart, alerts and dashboards by the tools that will read them
 	@$(BIN)/python deploy/check.py

@@ -16,6 +16,7 @@ from reelkind.benchmarks.bulk.watch import INTERVAL_S, Watch, cpu_s
 from reelkind.bulk import fetching, parts, rows
 from reelkind.client import Failure
 from reelkind.core.errors import VideoError
+from reelkind.video import fetching as remote
 from reelkind.video.clip import read_clip
 
 BUSY = """
@@ -83,7 +84,7 @@ def test_stores_hold_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with stores.spread(paths) as spread:
         for name, value in spread.variables.items():
             monkeypatch.setenv(name, value)
-        fetching._s3.cache_clear()
+        remote._s3.cache_clear()
         assert [uri.partition(":")[0] for uri in spread.files][1:] == ["http", "s3"]
         for uri, path in spread.files.items():
             with fetching.fetched(uri, "") as file:

@@ -142,7 +142,11 @@ def test_interrupting_leaves_nothing_behind(standin: StandinServer, video: Path,
     files = FileServer({"a.mp4": video.read_bytes()})
     command = [sys.executable, "-m", "reelkind.cli.main", "classify", "--url", standin.url, f"{files.url}/slow/a.mp4"]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, as in the background, it is inherited
+    try:
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    finally:
+        signal.signal(signal.SIGINT, before)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("reelkind-*/a.mp4")) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 from PIL import Image
 
 from reelkind.core.bundle import BackboneInfo, Bundle, HeadInfo
@@ -18,8 +17,10 @@ from reelkind.export.graphs.graphs import (
     build_temporal_attention,
     build_temporal_views,
 )
+from reelkind.export.pipelines.onnx_runtime import onnxruntime
 from reelkind.export.pipelines.reference import onnx_stage
 
+InvalidArgument = onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument
 SIZE_PX = 48
 RNG = np.random.default_rng(0)
 

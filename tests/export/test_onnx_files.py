@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from reelkind.cli.main import main
 from reelkind.core import bundle as bundles_on_disk
@@ -20,6 +19,7 @@ from reelkind.export.graphs.checkpoint import load_modules
 from reelkind.export.graphs.half import to_half
 from reelkind.export.graphs.modules import build_head_graph
 from reelkind.export.parity.verify import verify
+from reelkind.export.pipelines.onnx_runtime import onnxruntime
 from reelkind.export.pipelines.reference import onnx_stage
 from reelkind.export.pipelines.torch_pipeline import torch_stage
 from reelkind.export.repository.graph_files import find_graph_file
@@ -27,6 +27,7 @@ from reelkind.export.repository.members import average_file
 from reelkind.export.untrained import write_untrained_bundle
 from reelkind.models.head import TemporalHead
 
+InvalidArgument = onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument
 GRAPHS = ("preprocess.onnx", "preprocess_tta.onnx", "backbone.onnx", "head.onnx", "average.onnx")
 GRAPHS += ("temporal_views.onnx", "temporal_attention.onnx")
 
