@@ -76,6 +76,7 @@ MAX_QUEUE_SIZE = 64  # requests waiting for a backbone on a CPU before new ones 
 QUEUE_TIMEOUT_US = 60_000_000  # where queues are limited, a request older than a minute is refused, not answered late
 WARMUP_FRAMES = 16
 CPU_FRAMES_PER_RUN = 4  # on a CPU, activations of a few frames stay in its cache; memory does not grow with T
+CPU_BACKBONE_NICENESS = 5  # who refuses, hands on or finishes a clip goes before who has a second of work ahead
 CPU_BACKBONE_INSTANCES = 2  # one computes while the other's clip is on its way through the cheap stages
 
 

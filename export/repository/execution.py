@@ -99,8 +99,12 @@ class Execution:
         if graph.kind != "backbone":
             # One thread for the cheap graphs: waking a second one costs them more than it saves.
             return {"model_file": "model.onnx", "num_threads": "1"}
-        threads, frames_per_run = str(self.num_threads or 0), str(specs.cpu_frames_per_run(precision))
-        return {"model_file": "model.onnx", "num_threads": threads, "frames_per_run": frames_per_run}
+        return {
+            "model_file": "model.onnx",
+            "num_threads": str(self.num_threads or 0),
+            "frames_per_run": str(specs.cpu_frames_per_run(precision)),
+            "niceness": str(specs.CPU_BACKBONE_NICENESS),
+        }
 
     def num_instances(self, graph: Graph) -> int:
         """How many instances of a graph compute side by side."""

@@ -13,6 +13,7 @@ parameters of config.pbtxt choose how it runs:
     num_threads         CPU threads, 0 = all we may use                 (0)
     frames_per_run      for graphs that treat every frame by itself: so many a run, and ``num_threads`` runs side by
                         side, each in one thread; 0 = all frames in one run, the threads inside its operators  (0)
+    niceness            how far this process stands back behind the server's others when processors are short  (0)
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class TritonPythonModel:
         try:
             num_threads = int(values.get("num_threads", "0")) or len(os.sched_getaffinity(0))  # left to it, ORT pins
             frames_per_run = int(values.get("frames_per_run", "0"))
+            os.nice(int(values.get("niceness", "0")))
             self._runtime = executors.load(path, runtime, num_threads, frames_per_run)
         except ImportError as error:
             raise pb_utils.TritonModelException(f"{name}: the server's environment lacks {error.name}") from error

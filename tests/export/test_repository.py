@@ -213,6 +213,8 @@ def test_python_flavour_tells_its_runner_what_to_run(tmp_path: Path, lite: Bundl
     assert parameters["num_threads"].string_value == "1"  # a cheap graph
     backbone = config(tmp_path, "backbone_lite").parameters
     assert backbone["num_threads"].string_value == "2"
+    assert backbone["niceness"].string_value == str(specs.CPU_BACKBONE_NICENESS)
+    assert "niceness" not in parameters
     assert backbone["frames_per_run"].string_value == str(specs.CPU_FRAMES_PER_RUN)
     assert "frames_per_run" not in parameters  # the head's graph mixes frames
     for name in ("model.py", "executors.py", "numpy_guard.py"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import urllib.error
@@ -16,6 +17,7 @@ import pytest
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
+from reelkind.core.specs import CPU_BACKBONE_NICENESS
 from reelkind.serving.control import Control
 from reelkind.serving.errors import ServingError
 from reelkind.serving.models import canary_feeds
@@ -174,3 +176,11 @@ def infer_all(url: str, model: str, feeds: dict[str, np.ndarray]) -> dict[str, n
         return control.infer(model, feeds, timeout_s=60)
     finally:
         control.close()
+
+
+@pytest.mark.triton
+def test_backbones_stand_back_behind_the_cheap_steps(triton_server):
+    levels = {stub.model: os.getpriority(os.PRIO_PROCESS, stub.process.pid) for stub in triton_server.stubs()}
+    backbones = {level for model, level in levels.items() if model.startswith("backbone_")}
+    others = {level for model, level in levels.items() if not model.startswith("backbone_")}
+    assert {level - CPU_BACKBONE_NICENESS for level in backbones} == others
