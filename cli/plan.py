@@ -138,7 +138,7 @@ def _statistics(source: str) -> dict[str, Any]:
 
     try:
         if source.startswith(("http://", "https://")):
-            with urlopen(f"{source.rstrip('/')}/v2/models/stats", timeout=_STATISTICS_TIMEOUT_S) as answer:  # nosec B310 (http, see above)
+            with urlopen(f"{source.rstrip('/')}/v2/models/stats", timeout=_STATISTICS_TIMEOUT_S) as answer:  # nosec B310 # http, see above
                 return dict(json.load(answer))
         return dict(json.loads(Path(source).read_text(encoding="utf-8")))
     except OSError as error:

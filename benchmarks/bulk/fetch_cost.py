@@ -50,7 +50,7 @@ def _await(address: str) -> None:
     until = time.monotonic() + 30
     while time.monotonic() < until:
         with suppress(URLError):
-            urlopen(address, timeout=5).close()  # nosec B310 (of this machine)
+            urlopen(address, timeout=5).close()  # nosec B310 # of this machine
             return
         time.sleep(0.1)
     raise TimeoutError(f"nothing serves {address}")

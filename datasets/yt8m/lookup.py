@@ -150,7 +150,7 @@ def _ask_patiently(video_id: str, base_url: str, timeout_s: float, pace: _Pace) 
 def _ask(video_id: str, base_url: str, timeout_s: float) -> str | None:
     url = f"{base_url.rstrip('/')}/{video_id[:2]}/{video_id}.js"
     try:
-        with urllib.request.urlopen(url, timeout=timeout_s) as response:  # nosec B310 (the user names it)
+        with urllib.request.urlopen(url, timeout=timeout_s) as response:  # nosec B310 # the user names it
             body = response.read(MAX_ANSWER_BYTES).decode("utf-8", errors="replace")
     except urllib.error.HTTPError as error:
         error.close()
