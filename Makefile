@@ -119,11 +119,9 @@ audit: $(FULL) ## known vulnerabilities of the pinned packages, by pip-audit, wh
 		{ echo "pip-audit found something, or could not ask https://api.osv.dev: it needs that host" >&2; exit 1; }
 
 reliability: $(FULL) $(SERVER) ## bad files, bad messages, killed processes, overload, a soak (an hour and a half on an idle machine)
-	@$(BIN)/python -m reelkind.benchmarks.reliability.files
-	@$(BIN)/python -m reelkind.benchmarks.reliability.messages
-	@$(BIN)/python -m reelkind.benchmarks.reliability.faults
-	@$(BIN)/python -m reelkind.benchmarks.reliability.overload
-	@$(BIN)/python -m reelkind.benchmarks.reliability.soak
+	@failed=; for part in files messages faults overload soak; do \
+		$(BIN)/python -m reelkind.benchmarks.reliability.$$part || failed="$$failed $$part"; done; \
+		test -z "$$failed" || { echo "not held:$$failed" >&2; exit 1; }
 
 format: $(FULL) ## rewrite the code in the project's format
 	@$(BIN)/ruff format .

@@ -153,7 +153,8 @@ class Connection:
     async def _infer(self, loan: Loan, model: str, outputs: Sequence[str], timeout_s: float) -> Reply:
         started = time.monotonic()
         reply = await loan.infer(model, outputs, timeout_s)
-        self._answer_s += _FORGETTING * (time.monotonic() - started - self._answer_s)
+        share = _FORGETTING if self._answer_s else 1.0  # there is only the first one yet
+        self._answer_s += share * (time.monotonic() - started - self._answer_s)
         return reply
 
     async def _patiently(

@@ -56,7 +56,7 @@ class Retry:
 
     @classmethod
     def of(cls, retry_s: float | Retry) -> Retry:
-        """What a client is given: seconds for restarts, of which a full queue gets ``BUSY_S`` at most, or all of it.
+        """What a client is given: a ``Retry``, or seconds for restarts, of which a full queue gets ``BUSY_S`` at most.
 
         Raises:
             InvalidOption: if it is of no use.

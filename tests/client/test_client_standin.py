@@ -176,6 +176,10 @@ def test_a_refusal_says_when_to_come_back(standin: StandinServer) -> None:
         with pytest.raises(ServerBusy, match=r"full queue .*; try again in about 1\.0 s$") as raised:
             client.classify_frames(FRAMES)
         assert raised.value.retry_after_s == 1.0
+        standin.hold.clear()
+        threading.Timer(0.5, standin.hold.set).start()
+        client.classify_frames(FRAMES)
+        assert 0.5 <= client._session._answer_s < 2.5  # the whole of the first answer's time, not a share of it
         client._session._answer_s = 4.0  # as if answers took so long lately
         standin.failures.append(refusal)
         with pytest.raises(ServerBusy, match=r"try again in about 4\.0 s") as raised:
