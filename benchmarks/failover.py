@@ -155,7 +155,7 @@ def kill(server: TritonServer) -> None:
 
 
 def _shares(returned: TritonServer, other: TritonServer) -> dict[str, float]:
-    """Share of the answers that the returned server gives, by seconds since it gave its first."""
+    """Share of the answers that the returned server gives, by seconds since it gave its first, which counts, too."""
     counts: list[tuple[float, int, int]] = []
     deadline = time.monotonic() + RETURN_S
     back: float | None = None
@@ -163,12 +163,14 @@ def _shares(returned: TritonServer, other: TritonServer) -> dict[str, float]:
         while back is None or time.monotonic() - back < SLOW_START_S + 4:
             if back is None and time.monotonic() > deadline:
                 raise TimeoutError(f"the killed server gave no answer within {RETURN_S:g} s")
-            given = _given(one)
+            given, given_by_other = _given(one), _given(two)
             now = time.monotonic()
             if given and back is None:
                 back = now
-            if back is not None:
-                counts.append((now - back, given, _given(two)))
+            if back is None:
+                counts = [(0.0, given, given_by_other)]  # what the other has given until then is nobody's share
+            else:
+                counts.append((now - back, given, given_by_other))
             time.sleep(SAMPLE_S)
     parts: dict[str, Counter[str]] = {name: Counter() for name in ("first 3 s", "after the slow start")}
     for (_, one_before, two_before), (at, one_now, two_now) in pairwise(counts):

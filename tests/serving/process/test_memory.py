@@ -38,4 +38,4 @@ def test_memory_comes_back_after_large_requests(triton_runtime: Runtime, tmp_pat
         before = private_bytes(server)
         for _ in range(3):
             tiny_repository.infer(server.url, LARGE, timeout_s=120)
-        assert private_bytes(server) - before < LARGE.nbytes  # not three times that
+        assert private_bytes(server) - before < 2 * LARGE.nbytes  # the last one may stay, not all three
