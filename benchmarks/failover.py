@@ -60,12 +60,14 @@ class Load:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self.answers, self.wrong, self.lost, self.slowest_s = 0, 0, list[str](), 0.0
+        self._by_caller: Counter[int] = Counter()
 
     def run(self, callers: int) -> ThreadPoolExecutor:
         """Start them; leaving the pool's ``with`` block waits for their ends."""
         pool = ThreadPoolExecutor(callers)
-        for number in range(callers):
-            pool.submit(self._call, number)
+        for caller in range(callers):
+            self._by_caller[caller] = 0
+            pool.submit(self._call, caller)
         return pool
 
     def stop(self) -> None:
@@ -77,7 +79,14 @@ class Load:
         while self.answers + len(self.lost) < answers:
             time.sleep(0.01)
 
-    def _call(self, number: int) -> None:
+    def wait_for_each(self, answers: int) -> None:
+        """Until every caller has had so many more, right, wrong or none."""
+        wanted = {caller: had + answers for caller, had in self._by_caller.items()}
+        while any(self._by_caller[caller] < number for caller, number in wanted.items()):
+            time.sleep(0.01)
+
+    def _call(self, caller: int) -> None:
+        number = caller
         while not self._stop.is_set():
             which, began, error = number % len(self._clips), time.monotonic(), ""
             number += 1
@@ -88,6 +97,7 @@ class Load:
             except ReelkindError as failure:
                 error, wrong = f"{type(failure).__name__}: {failure}", False
             with self._lock:
+                self._by_caller[caller] += 1
                 self.answers += not error
                 self.wrong += bool(wrong)
                 self.lost += [error] if error else []

@@ -62,7 +62,7 @@ class Connection:
         )
         usable = options.shared_memory and target.is_single and address.is_local
         self._regions = Regions(self.transport, partial(connect, address, blocking=True), usable=usable)
-        self._connected = False
+        self._connected, self._answered = False, -math.inf  # the time of the latest answer
         self._infos: dict[str, tuple[float, ServerInfo]] = {}  # with the time of asking
         self._versions: dict[str, str] = {}  # of the models that have answered
 
@@ -176,13 +176,13 @@ class Connection:
                 connected = known if isinstance(error, ModelUnavailable) else self._connected
                 pause_s = patience.pause_s(error, connected=connected)
                 if pause_s is None:
-                    if isinstance(error, ServerUnavailable):
-                        self._connected = False  # gone: the next call need not wait for it as long
+                    if isinstance(error, ServerUnavailable) and self._answered < patience.failed_first:
+                        self._connected = False  # gone, for all calls: the next ones need not wait for it as long
                     if isinstance(error, ServerBusy):  # what was taken lately waited as long as the queue was
                         raise error.with_hint(max(self._answer_s, _SOON_S)) from error.__cause__
                     raise
             else:
-                self._connected = True
+                self._connected, self._answered = True, time.monotonic()
                 return result
             await self.transport.sleep(pause_s)
 

@@ -202,6 +202,10 @@ class TritonServer:
         """Whether tritonserver's process is there; it may still be unable to answer."""
         return self._tree is not None and self._tree.is_running()
 
+    def is_halted(self) -> bool:
+        """Whether tritonserver's process is there, but stopped."""
+        return self._tree is not None and self._tree.is_halted()
+
     def why_it_ended(self) -> str:
         """The reason in tritonserver's log, or its exit status, as one line."""
         return explain(self._tree.log(), self._tree.exit_status()) if self._tree else "it was never started"

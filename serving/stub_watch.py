@@ -36,6 +36,11 @@ class StubWatch:
         self._hung: set[int] = set()
         self._num_processes: dict[str, int] = {}  # of a version of a model; promotions leave it as it is
 
+    @property
+    def suspects(self) -> bool:
+        """Whether the last look has found a process stopped, which the next one will call dead if it still is."""
+        return bool(self._stopped)
+
     def take(self) -> None:
         """Know those that live now, and no others."""
         self._stubs = self._server.stubs()

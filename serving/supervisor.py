@@ -4,6 +4,7 @@ A Python model whose process died is never started again by tritonserver, and is
 processes are watched, and ensembles that have had no traffic are asked for an answer now and then: as many of them as
 it takes to reach every model.
 
+    tritonserver stopped or silent   → start the whole server again on the same ports
     process of a model gone or hung  → unload and load that model; its ensembles come back with it
     ... but another took its place,
     or its version was unloaded      → somebody loads another version: nothing to do
@@ -56,6 +57,10 @@ class Supervised(Protocol):
 
     def is_running(self) -> bool:
         """Whether the server's process is there."""
+        ...
+
+    def is_halted(self) -> bool:
+        """Whether the server's process is there, but stopped."""
         ...
 
     def why_it_ended(self) -> str:
@@ -139,32 +144,44 @@ class Supervisor:
         if missed:
             self._bring_back(missed, "its process died")
         elif time.monotonic() >= self._next_canary:
-            self._ask_next()
+            self._look_at_all()
 
-    def _ask_next(self) -> None:
-        """One canary inference, to the ensembles in turn, unless traffic has shown that this one answers."""
+    def _look_at_all(self) -> None:
+        """At the processes, then by one canary at the ensembles in turn, unless traffic shows that this one answers."""
         self._server.close_regions()
         names = covering(self._server.configs)
         name = names[self._turn % len(names)]
-        answered, failed = self._server.control.num_requests(name)
-        seen = self._requests.get(name, (answered, failed))
         try:
-            if answered <= seen[0] or failed != seen[1]:
-                self._server.control.canary(self._server.configs[name], CANARY_TIMEOUT_S, CANARY_FRAMES)
-                answered += 1
-            self._requests[name] = answered, failed
-            self._strikes.pop(name, None)
-            self._stalling.forget(name)
-            self._turn += 1
-            self._next_canary = time.monotonic() + (CANARY_INTERVAL_S if failed == seen[1] else SUSPICION_INTERVAL_S)
+            self._require_life()
+            lacking = self._stub_watch.lacking()
+            if lacking:
+                self._bring_back(lacking, "its process died or hangs")
+            elif self._stub_watch.suspects:  # to ask them would be to wait for them
+                self._next_canary = time.monotonic() + SUSPICION_INTERVAL_S
+            else:
+                self._ask(name)
         except CanaryError as error:
             self._next_canary = time.monotonic() + SUSPICION_INTERVAL_S
             if not self._stopping.is_set() and self._server.is_running():
                 self._judge(name, error)
-            return
-        lacking = self._stub_watch.lacking()
-        if lacking:
-            self._bring_back(lacking, "its process died or hangs")
+
+    def _ask(self, name: str) -> None:
+        answered, failed = self._server.control.num_requests(name)
+        seen = self._requests.get(name, (answered, failed))
+        if answered <= seen[0] or failed != seen[1]:
+            self._server.control.canary(self._server.configs[name], CANARY_TIMEOUT_S, CANARY_FRAMES)
+            answered += 1
+        self._requests[name] = answered, failed
+        self._strikes.pop(name, None)
+        self._stalling.forget(name)
+        self._turn += 1
+        self._next_canary = time.monotonic() + (CANARY_INTERVAL_S if failed == seen[1] else SUSPICION_INTERVAL_S)
+
+    def _require_life(self) -> None:
+        if self._server.is_halted():
+            raise CanaryError("tritonserver's process is stopped")
+        if not self._server.control.is_live():  # no queue delays this: silence need not be waited for as work is
+            raise CanaryError("tritonserver is silent")
 
     def _judge(self, name: str, error: CanaryError) -> None:
         if isinstance(error, BusyError) and not self._stalling.has_stalled(name):

@@ -25,6 +25,7 @@ from reelkind.benchmarks import environment
 from reelkind.benchmarks.failover import Load
 from reelkind.benchmarks.reliability import reports
 from reelkind.client import Client, Prediction, ReelkindError
+from reelkind.client.transport.retry import RESTART_S
 from reelkind.core import specs
 from reelkind.deployment.embedded import embedded_server
 from reelkind.serving.process import processes
@@ -32,7 +33,7 @@ from reelkind.serving.server import TritonServer
 from reelkind.video.clip import read_clip
 
 NUM_FRAMES = 2
-RETRY_S, TIMEOUT_S = 60.0, 120.0  # of the client: a stopped tritonserver is given up by its supervisor after 36 s
+RETRY_S, TIMEOUT_S = RESTART_S, 120.0  # of the client: its default, and a deadline that is not what ends a call
 RETURN_S = 120.0
 CALM_S = 21.0  # between faults that cost a restart: three within less are taken for a server that cannot live
 CALM_ANSWERS = 3  # of each caller between faults: one that only ever met faults would lose what no single fault costs
@@ -112,7 +113,7 @@ def measure(answers: int, callers: int, names: Sequence[str] | None, say: Callab
                     faults.append({"process": name, "what": what, "recovery_s": taken, "lost": meanwhile})
                     say(f"{name} {what}: back after {taken} s; {load.answers} answers, {len(load.lost)} lost")
                     time.sleep(CALM_S if name in RESTARTED else 0)
-                    load.wait_for(load.answers + len(load.lost) + CALM_ANSWERS * callers)
+                    load.wait_for_each(CALM_ANSWERS)
                 load.wait_for(answers)
             finally:
                 load.stop()

@@ -103,6 +103,9 @@ class Patience:
         retry: how what fails for a passing reason is tried again.
         budget: of the client.
         clock: seconds, ascending.
+
+    Attributes:
+        failed_first: when, by the clock; infinite if nothing has failed.
     """
 
     def __init__(
@@ -112,7 +115,7 @@ class Patience:
         self._timeout_s = timeout_s
         self._deadline = clock() + timeout_s
         self._retry, self._budget = retry, budget
-        self._failed_first: float | None = None
+        self.failed_first = math.inf  # by the clock; nothing has failed yet
         self._pause_s = FIRST_PAUSE_S
         budget.earn()
 
@@ -140,11 +143,10 @@ class Patience:
         restarting = (unavailable or error.status in _RESTARTING) if lacking else unavailable
         known = connected or (lacking and any(words in str(error) for words in _LOADING))
         now = self._clock()
-        if self._failed_first is None:
-            self._failed_first = now
+        self.failed_first = min(self.failed_first, now)
         allowed_s = self._retry.busy_s if busy else self._retry.restart_s
         pause = self._pause_s * random.uniform(1 - self._retry.jitter, 1 + self._retry.jitter)
-        if now + pause >= min(self._failed_first + allowed_s, self._deadline):
+        if now + pause >= min(self.failed_first + allowed_s, self._deadline):
             return None
         if not (self._budget.spend() if busy else restarting and known):
             return None

@@ -3,7 +3,7 @@
     reelkind ──► guard (leader of a session of its own) ──► tritonserver ──► stubs of Python models
 
 ``argv[1]`` is JSON: ``parent`` (pid), ``grace_s``, ``shm_prefix``, ``owned`` (to be deleted if the parent dies),
-``command``. SIGTERM is passed on once; a second one, or ``grace_s`` running out, kills the session. The same happens
+``command``. SIGTERM or SIGINT ends it in peace; a second one, or ``grace_s`` running out, kills the session. So it goes
 when the parent disappears without a word. Whatever the end, no process of the session and no shared memory with the
 prefix is left. Exit status: tritonserver's, or 128 + signal.
 """

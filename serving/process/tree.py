@@ -90,6 +90,13 @@ class ProcessTree:
         """Whether tritonserver's process is there; it may still be unable to answer."""
         return self._guard is not None and self._guard.poll() is None
 
+    def is_halted(self) -> bool:
+        """Whether tritonserver itself, the guard's child, is stopped by a signal or a debugger."""
+        guard = self._guard
+        return guard is not None and any(
+            process.parent == guard.pid and process.stopped for process in processes.session(guard.pid)
+        )
+
     def stubs(self) -> list[processes.Stub]:
         """Processes of the Python models."""
         return [] if self._guard is None else processes.stubs(self._guard.pid)
@@ -121,7 +128,7 @@ class ProcessTree:
             guard.send_signal(signal.SIGTERM)
             self._await_answers(guard, time.monotonic() + (self._grace_s if graceful else 0.0))
             if guard.poll() is None:
-                guard.send_signal(signal.SIGTERM)  # the second one kills
+                guard.send_signal(signal.SIGINT)  # the second one kills; another SIGTERM would merge with a pending one
             try:
                 guard.wait(timeout=_KILL_S)
             except subprocess.TimeoutExpired:

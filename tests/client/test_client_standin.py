@@ -201,6 +201,28 @@ def test_a_server_that_stays_away_costs_its_wait_only_once(
     assert pauses == []
 
 
+def test_a_call_that_fails_for_long_says_nothing_of_a_server_that_answers_others(
+    standin: StandinServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Client(standin.url, retry_s=0.3) as client:
+        client.classify_frames(FRAMES)
+        standin.failures.extend([(grpc.StatusCode.UNAVAILABLE, "Socket closed")] * 20)
+
+        async def answer_others(duration_s: float) -> None:
+            time.sleep(duration_s)
+            failing = list(standin.failures)
+            standin.failures.clear()
+            client.classify_frames(FRAMES)
+            standin.failures.extend(failing)
+
+        monkeypatch.setattr(client._session.transport, "sleep", answer_others)
+        with pytest.raises(ServerUnavailable):
+            client.classify_frames(FRAMES)
+        standin.failures.clear()
+        standin.failures.append((grpc.StatusCode.UNAVAILABLE, "Socket closed"))
+        client.classify_frames(FRAMES)  # which is tried again
+
+
 def test_an_address_where_nothing_ever_answered_fails_at_once(
     standin: StandinServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -125,6 +125,15 @@ def test_killed_tritonserver_is_started_again_on_the_same_ports(server, caplog):
     assert "tritonserver was killed by signal 9; restarting the server" in caplog.messages
 
 
+def test_stopped_tritonserver_is_started_again(server, caplog):
+    url, head = server.url, tritonserver_of(server)
+    os.kill(head, signal.SIGSTOP)
+    wait_until_logged(caplog, "tritonserver's process is stopped; restarting the server")
+    wait_for_answer(url)
+    assert processes.read(head) is None
+    assert tritonserver_of(server) != head
+
+
 def test_stop_in_the_middle_of_a_restart_is_quick_and_leaves_nothing(server, caplog):
     os.kill(tritonserver_of(server), signal.SIGKILL)
     wait_until_logged(caplog, "restarting the server")
