@@ -53,7 +53,7 @@ def _add_serve(verbs: Any) -> None:
         "--model",
         action="append",
         metavar="NAME",
-        help="an ensemble or composing model; again for others (default: all)",
+        help="an ensemble or composing model; again for others; those it is made of are measured alone (default: all)",
     )
     parser.add_argument("--concurrency", type=positive, nargs="+", metavar="N", help="closed loops (default: 1 2 4 8)")
     parser.add_argument("--batch", type=positive, nargs="+", metavar="N", help="videos in a request (default: 1 2 4)")

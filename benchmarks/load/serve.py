@@ -53,7 +53,8 @@ class Plan:
         repeats: of every setting.
         window_s: how long a repeat takes, at least.
         min_requests: of a repeat, however slow the model.
-        composing_fully: whether composing models get all loads, or the smallest concurrency over the wire alone.
+        composing_fully: whether composing models get all loads where no models are named; where some are, what those
+            are made of gets the smallest concurrency over the wire alone.
     """
 
     models: tuple[str, ...] = ()
@@ -69,7 +70,7 @@ class Plan:
     def closed(self, models: Models, name: str) -> list[Load]:
         """Closed loops of a model."""
         least = min(self.concurrencies)
-        if not (self.composing_fully or models.is_ensemble(name)):
+        if not self._fully(models, name):
             return [Load(name, least)]
         loads = [Load(name, number, shared_memory=way) for way in self.ways for number in self.concurrencies]
         batched = [batch for batch in self.batches if 1 < batch <= models.max_batch(name)]
@@ -77,9 +78,12 @@ class Plan:
 
     def open(self, models: Models, name: str, capacity: float) -> list[Load]:
         """Open loops of a model."""
-        if not (self.composing_fully or models.is_ensemble(name)):
+        if not self._fully(models, name):
             return []
         return [Load(name, rate=share * capacity) for share in self.shares]
+
+    def _fully(self, models: Models, name: str) -> bool:
+        return name in self.models if self.models else self.composing_fully or models.is_ensemble(name)
 
 
 QUICK = Plan(
