@@ -151,7 +151,8 @@ def _serve(args: argparse.Namespace) -> int:
         stack.enter_context(server)
         stack.enter_context(announced(server, bundles))
         if server.addresses.exposed and not args.tls_client_ca:
-            say(f"warning: other machines can reach {args.host}, and there is no authentication")
+            more = ", and one message by HTTP can end it" if options.open_http else ""
+            say(f"warning: other machines can reach {args.host}, there is no authentication{more}")
         print(_ready_line(server), flush=True)
         try:
             server.wait()

@@ -19,6 +19,7 @@ from reelkind.core import bundle
 if TYPE_CHECKING:
     from reelkind.serving.install.environment import Say
     from reelkind.serving.install.runtime import Runtime
+    from reelkind.serving.options import ServerOptions
     from reelkind.serving.server import TritonServer
 
 DEFAULT_BUNDLE = "clip"
@@ -98,6 +99,7 @@ def embedded_server(
     ensembles: Collection[str] | None = None,
     num_threads: int | None = None,
     progress: Say | None = None,
+    options: ServerOptions | None = None,
 ) -> Iterator[TritonServer]:
     """Serve bundles on free loopback ports; all processes and files of it are gone afterwards.
 
@@ -107,6 +109,7 @@ def embedded_server(
             start sooner; all there are by default.
         num_threads: CPU threads inside one operator; None takes all cores.
         progress: called with one line at each slow step of a first start.
+        options: what the server offers beyond answers.
 
     Raises:
         ReelkindError: one sentence, if there is no such bundle or the server does not start.
@@ -126,6 +129,7 @@ def embedded_server(
             http_port=0,
             metrics_port=0,
             owned=[repository],
+            options=options,
         )
         with server:
             yield server

@@ -38,8 +38,9 @@ def server_command(
         stop_timeout_s: how long answers in flight may take after SIGTERM.
         extras: TLS, response cache, traces.
     """
-    # tritonserver encrypts gRPC only: what is not encrypted takes no videos.
-    http_restricted = [*RESTRICTED, *([INFERENCE_API] if extras.tls else [])]
+    # tritonserver encrypts gRPC only: what is not encrypted takes no videos. And JSON whose shape asks for more memory
+    # than there is ends tritonserver 2.51 in its own parser.
+    http_restricted = [*RESTRICTED, *([INFERENCE_API] if extras.keeps_http(addresses.exposed) else [])]
     options: dict[str, object] = {
         "model-repository": repository,
         "backend-directory": runtime.backend_directory(scratch),

@@ -40,11 +40,18 @@ class ServerOptions:
         tls: encrypts gRPC; HTTP stays plain, on loopback, and gives health and metadata only.
         response_cache_bytes: memory for answers already given; 0 for none. Ensembles opt in by their config.
         tracing: where the times of requests go, if anywhere.
+        open_http: whether anybody may ask for inference by plain HTTP, whose parser one message can end tritonserver
+            in; default: on loopback only. Never beside TLS.
     """
 
     tls: ServerTls | None = None
     response_cache_bytes: int = 0
     tracing: Tracing | None = None
+    open_http: bool | None = None
+
+    def keeps_http(self, exposed: bool) -> bool:
+        """Whether inference by HTTP is for holders of the key only, where other machines reach it or do not."""
+        return self.tls is not None or (exposed if self.open_http is None else not self.open_http)
 
 
 def tls_options(tls: ServerTls, scratch: Path) -> dict[str, object]:

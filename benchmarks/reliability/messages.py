@@ -2,9 +2,10 @@
 
     python -m reelkind.benchmarks.reliability.messages [--messages 10000] [--seed 16] [--rate 50] [--quick]
 
-Messages of `bad_requests.py`, gRPC and HTTP, at a rate; those that once ended a process of a model are among them. A
-well-behaved caller in a process of its own asks meanwhile, and before and after, when it is quiet. In a last part,
-sound requests of the same size come at the rate at which bad ones were answered: what the mere work costs the caller.
+Messages of `bad_requests.py`, gRPC and HTTP, at a rate, as another machine sends them: without the server's key. Those
+that once ended a process of a model are among them. A well-behaved caller in a process of its own asks meanwhile, and
+before and after, when it is quiet. In a last part, sound requests of the same size come at the rate at which bad ones
+were answered: what the mere work costs the caller.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from reelkind.benchmarks.reliability.bad_requests import Message
 from reelkind.benchmarks.reliability.caller import Caller, percentile_ms
 from reelkind.core import specs
 from reelkind.deployment.embedded import embedded_server
+from reelkind.serving.options import ServerOptions
 from reelkind.serving.process import processes
 from reelkind.serving.server import TritonServer
 
@@ -161,7 +163,9 @@ def measure(
     """
     messages = draw(seed, count, wire)
     with (
-        embedded_server([reports.BUNDLES / "lite"], ensembles=list(_ENSEMBLES)) as server,
+        embedded_server(
+            [reports.BUNDLES / "lite"], ensembles=list(_ENSEMBLES), options=ServerOptions(open_http=False)
+        ) as server,
         Caller(server.url, pause_s=PAUSE_S) as caller,
         contextlib.closing(Sender(server)) as sender,
     ):

@@ -1,4 +1,4 @@
-"""What ``reelkind serve`` offers beyond answers, from the command line: TLS, response cache, traces."""
+"""What ``reelkind serve`` offers beyond answers, from the command line: TLS, HTTP, response cache, traces."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ def add_option_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         metavar="SIZE",
         help="memory for answers to frames seen before, e.g. 64MiB (default: none)",
+    )
+    parser.add_argument(
+        "--open-http",
+        action="store_true",
+        help="with --host: take inference by HTTP from whoever reaches it, not only from holders of the server's key; "
+        "one message of theirs can end it",
     )
     parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="encrypt gRPC with this certificate (PEM)")
     parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key (PEM)")
@@ -58,11 +64,18 @@ def server_options(args: argparse.Namespace) -> ServerOptions:
             raise UsageError("TLS needs both --tls-cert and --tls-key")
         tls = ServerTls(args.tls_cert, args.tls_key, args.tls_client_ca)
         tls.check()
+        if args.open_http:
+            raise UsageError("--open-http does not go with TLS: tritonserver cannot encrypt HTTP")
     if args.trace_otlp or args.trace_file:
         tracing = Tracing(args.trace_otlp, args.trace_file, args.trace_rate or 1)
     elif args.trace_rate:
         raise UsageError("--trace-rate needs --trace-otlp or --trace-file, which say where traces go")
-    return ServerOptions(tls=tls, response_cache_bytes=args.response_cache, tracing=tracing)
+    return ServerOptions(
+        tls=tls,
+        response_cache_bytes=args.response_cache,
+        tracing=tracing,
+        open_http=True if args.open_http else None,
+    )
 
 
 def prepare_response_cache(args: argparse.Namespace, repository: Path) -> None:

@@ -150,6 +150,7 @@ _WRAPPING = re.compile(
 
 _MEANINGS: tuple[tuple[str, str], ...] = (
     # What gRPC and OpenSSL say (patterns, lower case), in words that tell what to do.
+    ("expecting header 'reelkind-key'", "by HTTP it takes inference with its key only: use gRPC, or `--open-http`"),
     ("http1.x server", "this is an HTTP port: write http:// before it, or name the gRPC port, by default 8001"),
     ("wrong_version_number", "it does not encrypt on this port"),
     ("record layer failure", "it does not encrypt on this port"),

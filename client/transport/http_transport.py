@@ -88,7 +88,8 @@ class _Http(Waiting):
             "outputs": [{"name": name, "parameters": {"binary_data": True}} for name in outputs],
         }
         data = () if region is not None else tuple(inputs.values())
-        head, body = await self._send("POST", f"{_path(model)}/infer", timeout_s, request, data)
+        path = f"{_path(model)}/infer"
+        head, body = await self._send("POST", path, timeout_s, request, data, extra=self._owner())
         try:
             answer = json.loads(body[:head])
             found = read_tensors(answer["outputs"], body[head:])
@@ -120,7 +121,7 @@ class _Http(Waiting):
 
     def _owner(self) -> dict[str, str]:
         """Headers of what a server on this machine does for its owner only."""
-        key = known_key(self._address.port)
+        key = known_key(self._address.port) if self._address.is_local else None
         return {} if key is None else {KEY_HEADER: key}
 
     async def _ask(

@@ -1,18 +1,26 @@
-"""Response cache and traces of a real server."""
+"""Response cache, traces and guarded HTTP of a real server."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from reelkind.client import AccessDenied
+from reelkind.client.transport import http_transport
+from reelkind.client.transport.address import parse_target
+from reelkind.client.transport.http_transport import BlockingHttp
+from reelkind.client.transport.transport import finish
 from reelkind.serving import supervisor
 from reelkind.serving.errors import ServingError
 from reelkind.serving.models import allow_response_cache
@@ -74,6 +82,28 @@ def test_second_identical_request_is_answered_from_the_cache(triton_runtime, tmp
             assert time.monotonic() < deadline, "no canary went past the cache"
             time.sleep(0.1)
         assert cache_counts(server)["hits"] == 1
+
+
+@pytest.mark.triton
+def test_http_that_is_not_open_takes_inference_from_holders_of_the_key_only(triton_runtime, tmp_path, monkeypatch):
+    repository = tiny_repository.write(tmp_path)
+    with TritonServer(repository, runtime=triton_runtime, options=ServerOptions(open_http=False), **FREE) as server:
+        before = sorted(server.process_ids())
+        killer = {"name": "frames", "datatype": "UINT8", "shape": [1, 1, 2**63 - 1, 32, 3], "data": [1]}
+        url = f"{server.http_url}/v2/models/classify/infer"
+        request = urllib.request.Request(url, json.dumps({"inputs": [killer]}).encode())
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(request, timeout=20)
+        assert sorted(server.process_ids()) == before
+        owner, frames = BlockingHttp(parse_target(server.http_url).first, {}, None), random_frames()
+        with contextlib.ExitStack() as stack:
+            stack.callback(lambda: finish(owner.close()))
+            assert finish(owner.is_ready("classify", 20))
+            reply = finish(owner.infer("classify", {"frames": frames}, ["probabilities"], 60))
+            np.testing.assert_allclose(reply.tensors["probabilities"], infer(server.url, frames), atol=1e-6)
+            monkeypatch.setattr(http_transport, "known_key", lambda port: None)
+            with pytest.raises(AccessDenied, match="with its key only: use gRPC"):
+                finish(owner.infer("classify", {"frames": frames}, ["probabilities"], 60))
 
 
 @pytest.mark.triton

@@ -139,6 +139,21 @@ def test_plain_http_stays_on_loopback_beside_encrypted_grpc(container, tmp_path)
     assert ",inference:" in http
 
 
+@pytest.mark.parametrize(
+    ("bind", "open_http", "kept"),
+    [
+        ("127.0.0.1", None, False),
+        ("0.0.0.0", None, True),
+        ("0.0.0.0", True, False),
+        ("127.0.0.1", False, True),
+    ],
+)
+def test_inference_by_http_beyond_loopback_is_for_holders_of_the_key(container, tmp_path, bind, open_http, kept):
+    command = command_of(find_runtime(), tmp_path, bind=bind, extras=ServerOptions(open_http=open_http))
+    (http,) = [option for option in command if option.startswith("--http-restricted-api")]
+    assert (",inference:" in http) == kept
+
+
 def test_containers_own_backends_are_used(container, tmp_path):
     command = command_of(find_runtime(), tmp_path)
     assert f"--backend-directory={container.parent.parent / 'backends'}" in command
