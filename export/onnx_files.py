@@ -15,6 +15,7 @@ import torch
 
 from reelkind.core import specs
 from reelkind.core.bundle import ONNX_FOLDER, Bundle
+from reelkind.core.files import checksums
 from reelkind.core.files.whole_files import write_whole
 from reelkind.core.specs import VIEWS, Graph
 from reelkind.models.head import Backbone
@@ -157,6 +158,7 @@ def export_half(bundle: Bundle, folder: str | os.PathLike[str] | None = None) ->
     for file, data in files:
         file.path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file.path, data)
+        checksums.record(file.path)
     return [file for file, _ in files]
 
 
@@ -206,5 +208,6 @@ def _write(graph: Graph, name: str, file: bytes, max_error: float, folder: str |
     path = Path(folder) / name
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, file)
+    checksums.record(path)
     logger.info("wrote %s: %d bytes, differs by %.1e from PyTorch", path, len(file), max_error)
     return GraphFile(graph, path, max_error)

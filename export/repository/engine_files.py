@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -10,12 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from reelkind.core.bundle import Bundle
+from reelkind.core.files.checksums import sha256_of
 from reelkind.core.specs import Graph
 
 from ..errors import ExportError
 from .graph_files import find_graph_file
 
 CONTEXT_KEY = "context_bytes"  # beside the key: device memory of an engine's activations, as TensorRT reports it
+PLAN_KEY = "plan_sha256"  # beside the key: of the engine's file
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def find_engine(folder: str | os.PathLike[str], graph: Graph, bundles: Mapping[s
     """An engine made of the graphs that lie in the bundles now.
 
     Raises:
-        ExportError: if it is missing, or was made of another graph.
+        ExportError: if it is missing, was made of another graph, or is not what was built.
     """
     path = engine_path(folder, graph)
     stored = _stored_key(path)
@@ -68,8 +69,10 @@ def find_engine(folder: str | os.PathLike[str], graph: Graph, bundles: Mapping[s
     if not stored or not path.is_file():
         raise ExportError(f"{path.name} is not in {folder}; {again}")
     source = find_graph_file(graph, bundles, str(stored.get("precision")))
-    if hashlib.sha256(source.read_bytes()).hexdigest() != stored.get("onnx_sha256"):
+    if sha256_of(source) != stored.get("onnx_sha256"):
         raise ExportError(f"{path} was not made of {source}; {again}")
+    if sha256_of(path) != stored.get(PLAN_KEY):
+        raise ExportError(f"{path} is not what was built, by {key_path(path).name} beside it: it is damaged; {again}")
     return path
 
 
@@ -78,7 +81,7 @@ def reason_to_build(path: Path, key: EngineKey) -> str:
     stored = _stored_key(path)
     if not stored or not path.is_file():
         return "not built yet"
-    return "; ".join(key.changes(stored))
+    return "; ".join(key.changes(stored)) or ("" if sha256_of(path) == stored.get(PLAN_KEY) else "it is damaged")
 
 
 def _stored_key(path: Path) -> dict[str, object]:

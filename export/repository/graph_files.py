@@ -8,6 +8,7 @@ from pathlib import Path
 
 from reelkind.core import tensors
 from reelkind.core.bundle import ONNX_FOLDER, Bundle, weights_hash
+from reelkind.core.files.checksums import SUMS_NAME, is_as_recorded
 from reelkind.core.specs import INT8, TEMPORAL_VIEWS, VIEWS, Graph
 from reelkind.core.tensors import CONTRACT_VERSION
 
@@ -59,7 +60,7 @@ def find_graph_file(graph: Graph, bundles: Mapping[str, Bundle], precision: str 
 
     Raises:
         ExportError: if there is none, or it was made from other weights, another temperature or other subcategories, or
-            lacks an output that this release serves.
+            lacks an output that this release serves, or is not what the exporter wrote.
     """
     if precision == INT8 and any(bundles[name].backbone.storage != INT8 for name in graph.members):
         precision = "fp32"
@@ -78,6 +79,8 @@ def find_graph_file(graph: Graph, bundles: Mapping[str, Bundle], precision: str 
     lacking = [spec.name for spec in graph.outputs if spec.name.encode() not in content]
     if lacking:
         raise ExportError(f"{path} is of an earlier release, which did not give {', '.join(lacking)}; {again}")
+    if not is_as_recorded(path):
+        raise ExportError(f"{path} is not what was exported, by the {SUMS_NAME} beside it: it is damaged; {again}")
     return path
 
 

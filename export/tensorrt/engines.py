@@ -10,7 +10,6 @@ An engine belongs to one card or slice (tactics depend on its number of SMs and 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Iterable, Iterator
@@ -20,12 +19,13 @@ from pathlib import Path
 from reelkind.core import specs
 from reelkind.core.bundle import Bundle
 from reelkind.core.cuda import CudaError, Device
+from reelkind.core.files.checksums import sha256_of
 from reelkind.core.files.whole_files import write_json, write_whole
 from reelkind.core.specs import Graph
 
 from ..errors import ExportError
 from ..graphs.canonical import read_model
-from ..repository.engine_files import CONTEXT_KEY, EngineKey, engine_path, key_path, reason_to_build
+from ..repository.engine_files import CONTEXT_KEY, PLAN_KEY, EngineKey, engine_path, key_path, reason_to_build
 from ..repository.graph_files import find_graph_file
 from .networks import TENSORRT, Network, load_library
 
@@ -67,7 +67,7 @@ class Plan:
         return EngineKey(
             graph=self.graph.name,
             precision=self.precision,
-            onnx_sha256=hashlib.sha256(self.source.read_bytes()).hexdigest(),
+            onnx_sha256=sha256_of(self.source),
             profile=self.profile,
             library=library,
             gpu=device.name,
@@ -126,6 +126,6 @@ def build_engines(
             key_path(path).unlink(missing_ok=True)  # a plan without a key is built anew
             write_whole(path, engine)
             write_whole(times, timing)
-            stored = asdict(key) | {CONTEXT_KEY: network.context_bytes(engine)}
+            stored = asdict(key) | {CONTEXT_KEY: network.context_bytes(engine), PLAN_KEY: sha256_of(path)}
             write_json(key_path(path), stored)
         yield EngineFile(plan.graph, path, reason)

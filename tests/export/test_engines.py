@@ -15,9 +15,10 @@ from reelkind.cli.main import main
 from reelkind.core import bundle as bundles_on_disk
 from reelkind.core import cuda, specs
 from reelkind.core.bundle import Bundle
+from reelkind.core.files import checksums
 from reelkind.deployment.embedded import temporary_repository
 from reelkind.export.errors import ExportError
-from reelkind.export.repository.engine_files import engine_path
+from reelkind.export.repository.engine_files import engine_path, find_engine
 from reelkind.export.repository.repository import standard_ensembles, write_repository
 from reelkind.export.tensorrt.engines import build_engines, plan_engines
 from reelkind.serving.install.runtime import Runtime
@@ -106,6 +107,7 @@ def test_standin_engines_are_built_anew_for_another_graph(build, with_half: Bund
     shutil.copytree(with_half.path(), tmp_path / "lite")
     head = tmp_path / "lite" / "onnx" / "fp16" / "head.onnx"
     head.write_bytes(head.read_bytes() + b"\x72\x00")  # an empty metadata entry: the same graph, other bytes
+    checksums.record(head)
     backbone, changed = build(bundles_on_disk.load(tmp_path / "lite"))
     assert not backbone
     assert changed.startswith("onnx_sha256 was ")
@@ -116,6 +118,19 @@ def test_standin_engine_with_a_damaged_key_is_built_anew(build, tmp_path: Path, 
     build()
     (tmp_path / "engines" / "head_lite.json").write_text(remains)
     assert build() == ["", "not built yet"]
+
+
+def test_standin_engine_that_is_damaged_is_not_served_but_built_anew(build, with_half: Bundle, tmp_path: Path) -> None:
+    build()
+    plan = tmp_path / "engines" / "head_lite.plan"
+    plan.write_bytes(plan.read_bytes()[:-1] + b"?")
+    with pytest.raises(
+        ExportError, match=r"head_lite.plan is not what was built, by head_lite.json beside it.*; run: "
+    ):
+        write_repository(
+            tmp_path / "out", standard_ensembles([with_half]), [with_half], "tensorrt", engines=plan.parent
+        )
+    assert build() == ["", "it is damaged"]
 
 
 def test_standin_engines_go_into_the_repositories_that_run_them(build, with_half: Bundle, tmp_path: Path) -> None:

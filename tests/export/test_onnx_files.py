@@ -102,6 +102,16 @@ def test_a_graph_that_lacks_an_output_of_this_release_is_named_with_the_way_out(
         find_graph_file(head_graph(copy), {"lite": copy})
 
 
+def test_a_graph_with_one_flipped_bit_is_named_with_the_way_out(lite: Bundle, tmp_path: Path) -> None:
+    copy = bundles_on_disk.load(shutil.copytree(lite.path(), tmp_path / "lite"))
+    file = find_graph_file(head_graph(copy), {"lite": copy})
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1  # in the middle of a weight
+    file.write_bytes(content)
+    with pytest.raises(ExportError, match=r"head\.onnx is not what was exported, by the SHA256SUMS .*; run: reelkind "):
+        find_graph_file(head_graph(copy), {"lite": copy})
+
+
 def test_a_graph_broken_on_purpose_is_named(head: tuple[Bundle, TemporalHead, onnx.ModelProto]) -> None:
     bundle, module, graph = head
     broken = onnx.ModelProto.FromString(graph.SerializeToString())

@@ -1,0 +1,51 @@
+"""What files were when they were made: ``SHA256SUMS`` in their folder, as ``sha256sum --check`` reads it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from .whole_files import write_whole
+
+SUMS_NAME = "SHA256SUMS"
+_SEPARATOR = "  "  # coreutils: a space, then a space for text or an asterisk for binary, which Unix does not tell apart
+
+
+def record(path: Path) -> None:
+    """Note what a file is now; what is noted of others in its folder stays.
+
+    Raises:
+        OSError: if either cannot be read or written.
+    """
+    sums = _read(path.parent) | {path.name: sha256_of(path)}
+    lines = (f"{digest}{_SEPARATOR}{name}\n" for name, digest in sorted(sums.items()))
+    write_whole(path.parent / SUMS_NAME, "".join(lines))
+
+
+def is_as_recorded(path: Path) -> bool:
+    """Whether a file is what was noted; where nothing was, it is taken for that.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    noted = _read(path.parent).get(path.name)
+    return noted is None or noted == sha256_of(path)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(folder: Path) -> dict[str, str]:
+    try:
+        text = (folder / SUMS_NAME).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    found = (line.partition(" ") for line in text.splitlines())
+    return {name[1:]: digest for digest, _, name in found if name}
