@@ -17,6 +17,7 @@ from reelkind.benchmarks.peers import peers
 from reelkind.benchmarks.reliability import page as reliability_page
 from reelkind.core import bundle
 from reelkind.core.timing.segments import SWITCH_PENALTY
+from reelkind.deployment.embedded import DEFAULT_BUNDLE
 
 ROOT = Path(__file__).parents[1]
 MEASURED = ROOT / "benchmarks" / "results"
@@ -226,16 +227,23 @@ def _ensembles(report: Mapping[str, Any], loop: str) -> list[dict[str, Any]]:
 
 
 def _bench(verb: str, make: Callable[[Mapping[str, Any]], str]) -> str:
-    """The table of a verb's last report, with the machine; a sentence where there is none."""
-    file = MEASURED / f"bench_{verb}.json"
-    command = f"`reelkind bench {verb} --json benchmarks/results/{file.name}`"
-    if not file.is_file():
-        return f"Not measured yet: {command}."
+    """The tables of a verb's reports, of the default member and of others, with machine and command."""
+    first = MEASURED / f"bench_{verb}.json"
+    others = sorted(MEASURED.glob(f"bench_{verb}_*.json"))
+    found = [_bench_table(verb, file, make) for file in (first, *others) if file.is_file()]
+    return "\n\n".join(found) or f"Not measured yet: `reelkind bench {verb} --json benchmarks/results/{first.name}`."
+
+
+def _bench_table(verb: str, file: Path, make: Callable[[Mapping[str, Any]], str]) -> str:
+    member = file.stem.removeprefix(f"bench_{verb}").removeprefix("_")
+    option = f" --member {member}" if member else ""
     report = json.loads(file.read_text(encoding="utf-8"))
     where = report["environment"]
+    whose = "" if verb == "decode" else f"Member `{member or DEFAULT_BUNDLE}`; "
     quick = " --quick: to try, not to quote" if report["plan"]["quick"] else ""
     return (
-        f"{make(report)}\n\n{where['processor']}, {where['cores']} cores, commit {where['revision']}; {command}{quick}."
+        f"{make(report)}\n\n{whose}{where['processor']}, {where['cores']} cores, commit {where['revision']}; "
+        f"`reelkind bench {verb}{option} --json benchmarks/results/{file.name}`{quick}."
     )
 
 
