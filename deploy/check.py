@@ -3,8 +3,8 @@
     python deploy/check.py            one line a check; 1 if something is refused, by a sentence that says what
     python deploy/check.py --folder F the same for a copy
 
-Helm, Kubernetes' schemas and hadolint come from PyPI (extra `deploy-check`); promtool and docker-compose are Debian's
-(`prometheus`, `docker-compose`). A tool that is missing leaves its check out, and the line says so.
+Helm, Kubernetes' schemas, Envoy and hadolint come from PyPI (extra `deploy-check`); promtool and docker-compose are
+Debian's (`prometheus`, `docker-compose`). A tool that is missing leaves its check out, and the line says so.
 """
 
 from __future__ import annotations
@@ -35,6 +35,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "traces": {"traces": {"otlp": "http://collector.monitoring:4318/v1/traces"}},
     "fixed size, whole card": {"autoscaling": {"enabled": False}, "gpu": {"resource": "nvidia.com/gpu"}},
     "open network": {"network": {"enabled": False}},
+    "envoy": {"envoy": {"enabled": True}},
+    "envoy, tls": {
+        "envoy": {"enabled": True},
+        "tls": {"secret": "server-tls", "requireClients": True},
+        "web": {"enabled": False},
+    },
 }
 
 
@@ -60,6 +66,10 @@ def versions(folder: Path) -> str:
         raise RefusedError(f"versions.env says {released}, the chart's appVersion {chart}, pyproject.toml {package}")
     for file in sorted((folder / "helm/reelkind").glob("values*.yaml")):
         for part, values in _yaml(file).items():
+            if part == "envoy":
+                if values.get("image", pins["ENVOY_IMAGE"]) != pins["ENVOY_IMAGE"]:
+                    raise RefusedError(f"{file.name}: envoy.image is {values['image']}, versions.env has another")
+                continue
             image = values.get("image", f":{released}")
             if image.rpartition(":")[2].partition("-")[0] != released:
                 raise RefusedError(f"{file.name}: {part}.image is {image}, versions.env has {released}")
@@ -210,7 +220,7 @@ def chart(folder: Path) -> str:
                 raise RefusedError(
                     f"{name}: {kind['kind']} {kind['metadata']['name']}, {where}: {error.message}"
                 ) from error
-            for metric in kind["spec"].get("metrics", ()):
+            for metric in kind.get("spec", {}).get("metrics", ()):
                 if metric["pods"]["metric"]["name"] not in queues:
                     raise RefusedError(
                         f"{name}: the HPA scales on {metric['pods']['metric']['name']}, the adapter has {queues}"
@@ -241,6 +251,39 @@ def rendered(folder: Path, values: dict[str, Any]) -> list[dict[str, Any]]:
     except helm_python.HelmError as error:
         raise RefusedError(f"helm template: {error}") from error
     return [part for text in files.values() for part in yaml.safe_load_all(text) if part]
+
+
+def envoy(folder: Path) -> str:
+    """Envoy's configuration, as the chart writes it with and without TLS, by Envoy itself."""
+    program = _tool("envoy", "pip install 'reelkind[deploy-check]'")
+    try:
+        import helm_python  # noqa: F401
+        import trustme
+    except ModuleNotFoundError as error:
+        raise MissingToolError(f"{error.name} is not installed: pip install 'reelkind[deploy-check]'") from None
+    variants = {name: values for name, values in VARIANTS.items() if "envoy" in values}
+    with tempfile.TemporaryDirectory() as scratch:
+        authority, tls = trustme.CA(), Path(scratch, "tls")
+        certificate = authority.issue_cert("release-envoy")
+        tls.mkdir()
+        authority.cert_pem.write_to_path(str(tls / "ca.crt"))
+        certificate.cert_chain_pems[0].write_to_path(str(tls / "tls.crt"))
+        certificate.private_key_pem.write_to_path(str(tls / "tls.key"))
+        for name, values in variants.items():
+            config = Path(scratch, "envoy.yaml")
+            config.write_text(envoy_config(folder, values).replace(": /tls/", f": {tls}/"), encoding="utf-8")
+            try:
+                _run([program, "--mode", "validate", "--log-level", "error", "-c", str(config)])
+            except RefusedError as error:
+                raise RefusedError(f"{name}: {error}") from error
+    release = _run([program, "--version"]).split("/")[-4]
+    return f"Envoy {release} takes its configuration in {len(variants)} variants"
+
+
+def envoy_config(folder: Path, values: dict[str, Any]) -> str:
+    """What the chart gives Envoy with these values, which turn it on."""
+    (config,) = [kind for kind in rendered(folder, values) if kind["kind"] == "ConfigMap"]
+    return str(config["data"]["envoy.yaml"])
 
 
 def ray(folder: Path) -> str:
@@ -284,7 +327,7 @@ def units(folder: Path) -> str:
 
 
 CHECKS: tuple[Callable[[Path], str], ...] = (
-    versions, dockerfiles, compose, prometheus, queries, grafana, collector, chart, ray, units,
+    versions, dockerfiles, compose, prometheus, queries, grafana, collector, chart, envoy, ray, units,
 )  # fmt: skip
 
 

@@ -13,6 +13,11 @@ app.kubernetes.io/component: server
 app.kubernetes.io/component: web
 {{- end }}
 
+{{- define "reelkind.envoy" -}}
+{{ include "reelkind.labels" . }}
+app.kubernetes.io/component: envoy
+{{- end }}
+
 {{- define "reelkind.pod" -}}
 automountServiceAccountToken: false
 securityContext:
