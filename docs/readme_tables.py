@@ -23,6 +23,7 @@ README = ROOT / "README.md"
 RAW_CONTRACT, AUGMENTATION = ROOT / "docs" / "raw_contract.md", ROOT / "docs" / "tta.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
 BENCHMARKS, BULK = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "bulk.md"
+CLIENT = ROOT / "docs" / "client.md"
 RELIABILITY = ROOT / "docs" / "reliability.md"
 TAXONOMY = ROOT / "docs" / "taxonomy.md"
 FEATURES, TIMELINES = ROOT / "docs" / "features.md", ROOT / "docs" / "timelines.md"
@@ -38,6 +39,7 @@ SECTIONS: dict[Path, dict[str, Callable[[], str]]] = {
     AUGMENTATION: {"augmentation": measured.augmentation},
     TIMELINES: {"short kinds": measured.short_kinds, "segments": measured.segments},
     FEATURES: {"neighbours": measured.neighbours},
+    CLIENT: {"failover": measured.failover},
     BULK: {"jobs": measured.bulk_jobs, "memory": measured.bulk_memory, "cost": measured.bulk_cost},
     RELIABILITY: {
         part: measured.reliability(part, getattr(reliability_page, part))

@@ -247,6 +247,23 @@ def _bench_table(verb: str, file: Path, make: Callable[[Mapping[str, Any]], str]
     )
 
 
+def failover() -> str:
+    """Two servers behind one client, one of them killed."""
+    report = _measured("failover_cpu")
+    shares, where = report["share_of_the_returned"], report["machine"]
+    rows = [
+        ("answers, lost, wrong", f"{report['answers']}, {len(report['lost'])}, {report['wrong']}"),
+        ("the slowest", f"{report['slowest_answer_s']} s"),
+        ("share of the server that came back: first 3 s", f"{shares['first 3 s']:.0%}"),
+        ("... after the slow start", f"{shares['after the slow start']:.0%}"),
+        ("clips a second of both servers to one, on the same two cores", f"{report['both_to_one']:.2f}"),
+    ]
+    return (
+        f"{table(('one of two servers killed', 'measured'), rows)}\n\n{where['processor']}, {where['cores']} cores, "
+        f"{report['callers']} callers, commit {where['revision']}; `python -m reelkind.benchmarks.failover`."
+    )
+
+
 def bulk_jobs() -> str:
     """What came of bulk jobs, and how fast they were."""
     report = _measured("bulk_cpu")
