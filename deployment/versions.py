@@ -26,6 +26,7 @@ from typing import Any
 
 from google.protobuf import text_format
 
+from reelkind.core.files import checksums
 from reelkind.core.files.whole_files import place_copy, write_whole
 from reelkind.serving.errors import ServingError
 from reelkind.serving.models import composing_models, ensemble_configs, read_config
@@ -153,6 +154,7 @@ class VersionedRepository:
                 (partial / name).write_bytes(content)
             else:
                 place_copy(content, partial / name)
+            checksums.record(partial / name)
         partial.rename(partial.with_name(str(number)))
 
     def load_only(self, model: str, versions: Iterable[int]) -> bool:

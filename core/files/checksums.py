@@ -1,11 +1,12 @@
-"""What files were when they were made: ``SHA256SUMS`` in their folder, as ``sha256sum --check`` reads it."""
+"""What files were when they were made: ``SHA256SUMS`` in their folder, as ``sha256sum --check`` reads it.
+
+Copied into model repositories, where it is read by the standard library alone.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-
-from .whole_files import write_whole
 
 SUMS_NAME = "SHA256SUMS"
 _SEPARATOR = "  "  # coreutils: a space, then a space for text or an asterisk for binary, which Unix does not tell apart
@@ -17,6 +18,8 @@ def record(path: Path) -> None:
     Raises:
         OSError: if either cannot be read or written.
     """
+    from .whole_files import write_whole
+
     sums = _read(path.parent) | {path.name: sha256_of(path)}
     lines = (f"{digest}{_SEPARATOR}{name}\n" for name, digest in sorted(sums.items()))
     write_whole(path.parent / SUMS_NAME, "".join(lines))
@@ -30,6 +33,16 @@ def is_as_recorded(path: Path) -> bool:
     """
     noted = _read(path.parent).get(path.name)
     return noted is None or noted == sha256_of(path)
+
+
+def changed_in(folder: Path) -> list[str]:
+    """Names of the files of a folder that are missing or not what was noted.
+
+    Raises:
+        OSError: if one cannot be read.
+    """
+    sums = _read(folder)
+    return [name for name, noted in sums.items() if not (folder / name).is_file() or sha256_of(folder / name) != noted]
 
 
 def sha256_of(path: Path) -> str:

@@ -24,6 +24,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from reelkind.core import abstaining, specs, tensors
 from reelkind.core.bundle import Bundle, weights_hash
 from reelkind.core.ensembles import Ensemble, deployment
+from reelkind.core.files import checksums
 from reelkind.core.files.whole_files import place_copy
 from reelkind.core.specs import Graph
 from reelkind.core.taxonomy.classes import CLASSES, learnt_by_all
@@ -46,8 +47,10 @@ _RUNNER = {  # name in a version folder -> file that is copied there, never impo
     "model.py": _PACKAGE / "serving" / "runner" / "runner.py",
     "executors.py": _PACKAGE / "serving" / "runner" / "executors.py",
     "numpy_guard.py": _PACKAGE / "serving" / "runner" / "numpy_guard.py",
+    "checksums.py": _PACKAGE / "core" / "files" / "checksums.py",
 }
 _ENGINE_RUNNER = (_PACKAGE / "serving" / "runner" / "tensorrt_runtime.py", _PACKAGE / "core" / "cuda.py")
+_PROGRAMS = {*_RUNNER, *(path.name for path in _ENGINE_RUNNER)}
 _WARMUP_LENGTHS = {"V": 1, "P": len(specs.TEMPORAL_VIEWS), "H": FRAME_SIZE_PX, "W": FRAME_SIZE_PX, "D": 1}
 
 
@@ -135,6 +138,8 @@ def write_repository(
                 (version / name).write_bytes(source)
             else:
                 place_copy(source, version / name)
+        for name in files.keys() - _PROGRAMS:
+            checksums.record(version / name)
     precisions = {
         name: execution.precision_of(specs.backbone_graph(bundle), members) for name, bundle in members.items()
     }

@@ -1,9 +1,9 @@
 """Python-backend model: one ONNX graph executed for a list of requests.
 
-This file is copied into a model repository as ``<model>/1/model.py``, with ``executors.py`` and ``numpy_guard.py``
-beside it, and runs inside Triton's Python backend, in the server's own environment: it may import NumPy, ONNX Runtime
-and ``triton_python_backend_utils`` and nothing of reelkind but files copied beside it. So does the graph lie;
-parameters of config.pbtxt choose how it runs:
+This file is copied into a model repository as ``<model>/1/model.py``, with ``executors.py``, ``numpy_guard.py`` and
+``checksums.py`` beside it, and runs inside Triton's Python backend, in the server's own environment: it may import
+NumPy, ONNX Runtime and ``triton_python_backend_utils`` and nothing of reelkind but files copied beside it. So does the
+graph lie; parameters of config.pbtxt choose how it runs:
 
     model_file          file name of the graph in the version folder  (model.onnx)
     runtime             who executes it                                 (onnxruntime)
@@ -29,11 +29,13 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 if TYPE_CHECKING:
+    from reelkind.core.files import checksums as checksums
     from reelkind.serving.runner import executors as executors
     from reelkind.serving.runner import numpy_guard
 else:
     numpy_guard = importlib.import_module("numpy_guard")  # Triton puts this file's folder on the path
     executors = importlib.import_module("executors")
+    checksums = importlib.import_module("checksums")
 
 numpy_guard.install()
 
@@ -57,6 +59,10 @@ class TritonPythonModel:
         path = Path(args["model_repository"], args["model_version"], file)
         if not path.is_file():
             raise pb_utils.TritonModelException(f"{name}: {file} is missing beside its model.py")
+        changed = ", ".join(checksums.changed_in(path.parent))
+        if changed:
+            said = f"{changed} is not what {checksums.SUMS_NAME} says: it is damaged"
+            raise pb_utils.TritonModelException(f"{name}: {said}")
         try:
             num_threads = int(values.get("num_threads", "0")) or len(os.sched_getaffinity(0))  # left to it, ORT pins
             frames_per_run = int(values.get("frames_per_run", "0"))

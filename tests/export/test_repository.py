@@ -198,8 +198,13 @@ def test_flavour_chooses_who_executes_and_nothing_else(repository: Path) -> None
     present = {path.name for path in (repository / "backbone_lite" / "1").iterdir()} - {".gitkeep"}
     expected = {
         "tensorrt": ("", "tensorrt_plan", "onnxruntime", set()),
-        "onnxruntime": ("onnxruntime", "", "onnxruntime", {"model.onnx"}),
-        "python": ("python", "", "python", {"model.onnx", "model.py", "executors.py", "numpy_guard.py"}),
+        "onnxruntime": ("onnxruntime", "", "onnxruntime", {"model.onnx", "SHA256SUMS"}),
+        "python": (
+            "python",
+            "",
+            "python",
+            {"model.onnx", "SHA256SUMS", "model.py", "executors.py", "numpy_guard.py", "checksums.py"},
+        ),
     }
     assert (backbone.backend, backbone.platform, average.backend, present) == expected[repository.name]
     assert average.instance_group[0].kind == pb.ModelInstanceGroup.KIND_CPU

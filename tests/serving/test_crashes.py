@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,9 @@ import numpy as np
 import pytest
 from tritonclient.utils import InferenceServerException
 
+from reelkind.core.files import checksums
 from reelkind.serving import supervisor
+from reelkind.serving.errors import ServingError
 from reelkind.serving.process import processes
 from reelkind.serving.server import TritonServer
 
@@ -81,6 +84,22 @@ def test_every_killed_stub_comes_back_without_a_restart(server, caplog):
         "tiny_answer: its process died; loading again",
         "tiny_answer: answers again",
     ]
+
+
+def test_swapped_model_file_is_refused_when_a_process_comes_back_and_the_reason_is_told(
+    triton_runtime, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(supervisor, "MAX_RESTARTS", 1)
+    repository = tiny_repository.write(tmp_path)
+    graph = repository / "tiny_answer" / "1" / "model.onnx"
+    checksums.record(graph)
+    with TritonServer(repository, runtime=triton_runtime, **FREE) as server:
+        shutil.copyfile(repository / "tiny_pixels" / "1" / "model.onnx", graph)
+        assert ask(server.url)  # what is loaded goes on
+        (stub,) = [stub for stub in server.stubs() if stub.model == "tiny_answer"]
+        os.kill(stub.process.pid, signal.SIGKILL)
+        with pytest.raises(ServingError, match=r"tiny_answer: model\.onnx is not what SHA256SUMS says: it is damaged"):
+            server.wait(RECOVERY_S)
 
 
 def test_hanging_stub_is_found_by_the_canary(server, monkeypatch):

@@ -17,10 +17,12 @@ from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import np_to_triton_dtype
 
 import reelkind.serving
+from reelkind.core.files import checksums
 from reelkind.serving.server import TritonServer
 
 RUNNER = Path(reelkind.serving.__file__).parent / "runner" / "runner.py"
 EXECUTORS, NUMPY_GUARD = RUNNER.with_name("executors.py"), RUNNER.with_name("numpy_guard.py")
+CHECKSUMS = Path(checksums.__file__)
 NUM_FRAMES, FRAME_SIZE_PX = 4, 32
 MAX_BATCH = 8
 
@@ -157,7 +159,7 @@ def _write_model(
     version.mkdir()
     onnx.save(graph, version / "model.onnx")
     shutil.copyfile(RUNNER, version / "model.py")
-    for source in (EXECUTORS, NUMPY_GUARD):
+    for source in (EXECUTORS, NUMPY_GUARD, CHECKSUMS):
         shutil.copyfile(source, version / source.name)
 
 

@@ -17,6 +17,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from reelkind.core import specs
+from reelkind.core.files import checksums
 from reelkind.serving.runner import numpy_guard
 
 from .. import tiny_repository
@@ -83,6 +84,7 @@ def runner(monkeypatch, logged) -> ModuleType:
     monkeypatch.syspath_prepend(tiny_repository.RUNNER.parent)  # as Triton does with a model's folder
     monkeypatch.setattr(numpy_guard, "install", lambda: None)  # this process is not Triton's
     monkeypatch.setitem(sys.modules, "numpy_guard", numpy_guard)
+    monkeypatch.setitem(sys.modules, "checksums", checksums)
     spec = importlib.util.spec_from_file_location("runner_under_test", tiny_repository.RUNNER)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
