@@ -26,6 +26,7 @@ from ..errors import ServingError
 REQUIREMENTS = Path(__file__).with_name("server-constraints.txt")
 ENV_VARIABLE = "REELKIND_SERVER_ENV"
 SUPPORTED_PYTHONS = ("3.12", "3.11", "3.10")  # have both a stub in nvidia-pytriton 0.7.0 and a wheel of numpy 1.26
+NEEDED_BYTES = 400 << 20  # it takes 326 MiB; pip unpacks beside it
 GLIBC_REQUIRED = (2, 35)  # the wheel's manylinux tag
 
 _FINISHED = "reelkind-server.json"  # written last: an environment without it is half made
@@ -170,8 +171,14 @@ def _make(folder: Path, python: str, progress: Say) -> ServerEnvironment:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _STARTED).touch()
+        free = shutil.disk_usage(folder).free
     except OSError as error:
         raise ServingError(f"cannot write {folder}: {error.strerror}; set {ENV_VARIABLE} to another folder") from error
+    if free < NEEDED_BYTES:
+        raise ServingError(
+            f"{folder} has {free >> 20} MiB left on its disk, the server's environment takes {NEEDED_BYTES >> 20}: make "
+            f"room, or set {ENV_VARIABLE} to another folder"
+        )
     made = _run([python, "-m", "venv", str(folder)])
     if made.returncode:
         raise ServingError(

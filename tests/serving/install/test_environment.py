@@ -3,6 +3,7 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -141,6 +142,14 @@ def test_unwritable_cache_names_the_way_out(monkeypatch, tmp_path):
     install(monkeypatch)
     with pytest.raises(ServingError, match="set REELKIND_SERVER_ENV to another folder"):
         prepare_server_env()
+
+
+def test_a_full_disk_is_said_before_anything_is_fetched(monkeypatch, folder):
+    monkeypatch.setattr(environment.shutil, "disk_usage", lambda path: SimpleNamespace(free=100 << 20))
+    commands = install(monkeypatch)
+    with pytest.raises(ServingError, match=r"has 100 MiB left .* takes 400: make room, or set REELKIND_SERVER_ENV"):
+        prepare_server_env()
+    assert commands.seen == []
 
 
 @pytest.mark.parametrize(
