@@ -176,8 +176,8 @@ def _make(folder: Path, python: str, progress: Say) -> ServerEnvironment:
         raise ServingError(f"cannot write {folder}: {error.strerror}; set {ENV_VARIABLE} to another folder") from error
     if free < NEEDED_BYTES:
         raise ServingError(
-            f"{folder} has {free >> 20} MiB left on its disk, the server's environment takes {NEEDED_BYTES >> 20}: make "
-            f"room, or set {ENV_VARIABLE} to another folder"
+            f"{folder} has {free >> 20} MiB left on its disk, the server's environment takes {NEEDED_BYTES >> 20}: "
+            f"make room, or set {ENV_VARIABLE} to another folder"
         )
     made = _run([python, "-m", "venv", str(folder)])
     if made.returncode:
