@@ -6,6 +6,7 @@ import csv
 import ctypes
 import fcntl
 import hashlib
+import math
 import os
 import platform
 import re
@@ -16,6 +17,8 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from reelkind.core.errors import ReelkindError
 from reelkind.core.files.server_keys import KEY_HEADER, known_key
@@ -72,14 +75,30 @@ class Load:
         if (self.concurrency is None) == (self.rate is None):
             raise ValueError("a load is a closed loop (concurrency) or an open one (rate)")
 
-    def arguments(self) -> list[str]:
-        """For perf_analyzer's command line."""
-        if self.concurrency is not None:
-            loop = ["--concurrency-range", str(self.concurrency)]
-        else:
-            only = ":".join([f"{self.rate:.4f}"] * 3)  # from, to, step: to is 1 by default, which may be less
-            loop = ["--request-rate-range", only, "--request-distribution", "poisson", "--async"]
-        return ["-m", self.model, "-b", str(self.batch), *loop]
+    def arguments(self, intervals: Path) -> list[str]:
+        """For perf_analyzer's command line.
+
+        Args:
+            intervals: file with what ``arrivals`` gives, for an open loop.
+        """
+        closed = ["--concurrency-range", str(self.concurrency)]
+        opened = ["--request-intervals", str(intervals), "--async"]
+        return ["-m", self.model, "-b", str(self.batch), *(closed if self.rate is None else opened)]
+
+
+def arrivals(rate: float, duration_s: float, seed: int) -> list[int]:
+    """Microseconds between requests that come by chance (exponential), and in the mean at this very rate.
+
+    perf_analyzer's own ``--request-distribution poisson`` draws the same few each time, which came at three quarters of
+    the rate that was asked for.
+
+    Args:
+        rate: requests a second.
+        duration_s: until they begin anew.
+        seed: of the generator.
+    """
+    drawn = np.random.default_rng(seed).exponential(size=max(2, math.ceil(rate * duration_s)))
+    return [max(1, round(interval)) for interval in drawn / drawn.mean() * 1e6 / rate]
 
 
 @dataclass(frozen=True)
@@ -118,7 +137,9 @@ class PerfAnalyzer:
         """For a report."""
         return f"{_EXECUTABLE} {self.version}"
 
-    def run(self, load: Load, url: str, window_s: float, input_data: Path, output_bytes: int = 2**16) -> Measured:
+    def run(
+        self, load: Load, url: str, window_s: float, input_data: Path, output_bytes: int = 2**16, seed: int = 0
+    ) -> Measured:
         """Keep the load up and measure what is answered meanwhile.
 
         Args:
@@ -127,6 +148,7 @@ class PerfAnalyzer:
             window_s: how long, in ``NUM_WINDOWS`` equal parts that are put together, whatever they differ by.
             input_data: JSON file of tensors, see ``real_inputs.write``.
             output_bytes: shared memory for an output tensor of one video.
+            seed: of the arrivals of an open loop.
 
         Raises:
             PerfAnalyzerError: with the first reason that it gives.
@@ -135,7 +157,7 @@ class PerfAnalyzer:
         for attempts_left in reversed(range(_ATTEMPTS)):
             windows = ["--measurement-interval", str(part_ms), "--max-trials", str(NUM_WINDOWS), "-s", "100000"]
             try:
-                return self._run(load, url, input_data, output_bytes, windows)
+                return self._run(load, url, input_data, output_bytes, windows, arrivals_s=window_s, seed=seed)
             except WindowTooShortError:
                 if not attempts_left:
                     raise
@@ -147,17 +169,30 @@ class PerfAnalyzer:
         # The throughput is of no use: in this mode perf_analyzer looks once a second whether all have been answered.
         return self._run(load, url, input_data, output_bytes, ["--request-count", str(num_requests)])
 
-    def _run(self, load: Load, url: str, input_data: Path, output_bytes: int, extent: Sequence[str]) -> Measured:
+    def _run(
+        self,
+        load: Load,
+        url: str,
+        input_data: Path,
+        output_bytes: int,
+        extent: Sequence[str],
+        *,
+        arrivals_s: float = 60.0,
+        seed: int = 0,
+    ) -> Measured:
         shared = ["--shared-memory", "system", "--output-shared-memory-size", str(output_bytes)]
         key = known_key(int(url.rpartition(":")[2]))  # of a server of ours on this machine
         shared += [] if key is None else ["-H", f"triton-grpc-protocol-{KEY_HEADER}:{key}"]
         with tempfile.TemporaryDirectory(prefix="reelkind-perf-") as scratch:
-            table = Path(scratch, "table.csv")
+            table, intervals = Path(scratch, "table.csv"), Path(scratch, "intervals.txt")
+            if load.rate is not None:
+                between = arrivals(load.rate, arrivals_s, seed)
+                intervals.write_text("".join(f"{microseconds}\n" for microseconds in between), encoding="ascii")
             command = [
                 *(str(self.executable), "-u", url, "-i", "grpc", "--input-data", str(input_data)),
                 *("-f", str(table), "--verbose-csv", *extent),
                 *(shared if load.shared_memory else ()),
-                *load.arguments(),
+                *load.arguments(intervals),
             ]
             try:
                 done = subprocess.run(

@@ -53,8 +53,7 @@ class Plan:
         repeats: of every setting.
         window_s: how long a repeat takes, at least.
         min_requests: of a repeat, however slow the model.
-        min_random: of a repeat of an open loop: perf_analyzer draws the same arrivals each time, and so few as 40 come
-            at two thirds of the rate that was asked for.
+        min_random: of a repeat of an open loop, whose p99 wants more than a hundred.
         composing_fully: whether composing models get all loads where no models are named; where some are, what those
             are made of gets the smallest concurrency over the wire alone.
     """
@@ -146,7 +145,7 @@ class Bench:
                 if load in failures:
                     continue
                 try:
-                    found = self._run(load, latencies.get(load))
+                    found = self._run(load, latencies.get(load), seed=repeat + 1)
                 except PerfAnalyzerError as error:
                     failures[load] = str(error)
                     continue
@@ -156,7 +155,7 @@ class Bench:
             self._progress(f"{'warm-up' if repeat < 0 else f'repeat {repeat + 1} of {self._plan.repeats}'} done")
         return [row(load, runs[load], self._models.is_ensemble(load.model), failures.get(load)) for load in loads]
 
-    def _run(self, load: Load, latency_ms: float | None) -> tuple[Measured, dict[str, Any]]:
+    def _run(self, load: Load, latency_ms: float | None, seed: int) -> tuple[Measured, dict[str, Any]]:
         file = self._inputs[load.model]
         in_flight = load.concurrency or 1
         if latency_ms is None:
@@ -166,7 +165,7 @@ class Bench:
         least = self._plan.min_requests if load.rate is None else self._plan.min_random
         window_s = max(self._plan.window_s, least / rate)
         before = stage_times.snapshot(self._statistics)
-        measured = self._tool.run(load, self._url, window_s, file)
+        measured = self._tool.run(load, self._url, window_s, file, seed=seed)
         after = stage_times.snapshot(self._statistics)
         return measured, stage_times.between(before, after, load.model, self._models.steps(load.model))
 

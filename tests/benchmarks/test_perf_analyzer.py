@@ -10,6 +10,7 @@ from reelkind.benchmarks.load.perf_analyzer import (
     Load,
     PerfAnalyzer,
     PerfAnalyzerError,
+    arrivals,
     find_perf_analyzer,
     read_report,
 )
@@ -39,12 +40,22 @@ def test_report_of_nothing_is_refused(table: str, output: str) -> None:
 
 
 def test_load_is_a_closed_loop_or_an_open_one() -> None:
-    assert Load("m", 4, batch=2).arguments() == ["-m", "m", "-b", "2", "--concurrency-range", "4"]
-    slow = Load("m", rate=0.5).arguments()
-    assert slow[slow.index("--request-rate-range") + 1] == "0.5000:0.5000:0.5000"  # else it would go up to 1
+    file = Path("intervals.txt")
+    assert Load("m", 4, batch=2).arguments(file) == ["-m", "m", "-b", "2", "--concurrency-range", "4"]
+    assert Load("m", rate=0.5).arguments(file)[-3:] == ["--request-intervals", "intervals.txt", "--async"]
     for wrong in ({}, {"concurrency": 1, "rate": 1.0}):
         with pytest.raises(ValueError, match="closed loop"):
             Load("m", **wrong)
+
+
+@pytest.mark.parametrize(("rate", "duration_s"), [(0.5, 20.0), (8.0, 30.0), (300.0, 2.0)])
+def test_arrivals_come_by_chance_and_at_the_rate_that_was_asked_for(rate: float, duration_s: float) -> None:
+    found = np.array(arrivals(rate, duration_s, seed=1))
+    assert len(found) == rate * duration_s
+    assert found.sum() == pytest.approx(duration_s * 1e6, rel=1e-3)
+    assert arrivals(rate, duration_s, seed=2) != found.tolist()
+    if len(found) > 100:
+        assert found.std() / found.mean() == pytest.approx(1.0, abs=0.25)  # as an exponential distribution has it
 
 
 @pytest.fixture(scope="module")
