@@ -76,6 +76,10 @@ def member_lines(member: Mapping[str, Any]) -> list[str]:
             )
         ],
     )
+    if "ece_by_chance" in calibration["as_shipped"]:  # earlier releases did not tell
+        mean, low, high = calibration["as_shipped"]["ece_by_chance"]
+        chance = f"{mean:.3f} ({low:.2f}–{high:.2f})"
+        lines += ["", f"So many clips show an ECE of {chance} by chance alone, were every probability right."]
     lines += ["", abstain_sentence(member["abstain"]) + f" AURC {member['aurc']:.3f}.", ""]
     lines += recall_lines(member["by_class"])
     if member["by_subcategory"]:

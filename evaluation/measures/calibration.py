@@ -13,6 +13,7 @@ from .predictions import Predictions
 from .significance import NUM_BOOTSTRAPS, bootstrap_by_work
 
 NUM_FOLDS = 5
+NUM_CONSISTENT = 2000
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,26 @@ def adaptive_calibration_error(probabilities: np.ndarray, labels: np.ndarray) ->
     """Expected calibration error over equally filled bins (arXiv:1904.01685): no bin hangs on one clip."""
     bins = reliability(probabilities, labels)
     return sum(each.count * abs(each.accuracy - each.confidence) for each in bins) / len(labels)
+
+
+def error_by_chance(probabilities: np.ndarray, num_draws: int = NUM_CONSISTENT) -> tuple[float, float, float]:
+    """Expected calibration error that a calibrated model of these probabilities would show: mean and 95 % of draws.
+
+    Labels are drawn from the probabilities themselves (consistency resampling, doi:10.1175/WAF993.1): few clips are off
+    by chance, and a lower error cannot be told from calibration.
+
+    Args:
+        probabilities: float [N, K].
+        num_draws: of all labels.
+    """
+    rng, sums = np.random.default_rng(0), probabilities.cumsum(axis=1)
+    last = probabilities.shape[1] - 1
+    errors = []
+    for _ in range(num_draws):
+        labels = np.minimum((sums < rng.random((len(sums), 1))).sum(axis=1), last)
+        errors.append(calibration_error(probabilities, labels))
+    low, high = np.percentile(errors, (2.5, 97.5))
+    return float(np.mean(errors)), float(low), float(high)
 
 
 def cross_fitted(predictions: Predictions, num_folds: int = NUM_FOLDS) -> np.ndarray:
@@ -88,6 +109,7 @@ def calibration_summary(predictions: Predictions, num_bootstraps: int = NUM_BOOT
         return {
             "ece": round(calibration_error(probabilities, labels), 4),
             "ece_interval_95": [round(low, 4), round(high, 4)],
+            "ece_by_chance": [round(value, 4) for value in error_by_chance(probabilities, num_bootstraps)],
             "ece_adaptive": round(adaptive_calibration_error(probabilities, labels), 4),
             "nll": round(nll(probabilities, labels), 4),
             "brier": round(brier(probabilities, labels), 4),

@@ -8,6 +8,7 @@ from reelkind.evaluation.measures.calibration import (
     brier,
     calibration_summary,
     cross_fitted,
+    error_by_chance,
     nll,
     reliability,
     work_folds,
@@ -39,6 +40,15 @@ def test_adaptive_error_is_the_gap_of_confidence_and_accuracy() -> None:
     labels = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 1])
     by_hand = np.mean([abs((label == 0) - 0.85) for label in labels])  # ten bins of one clip each
     assert adaptive_calibration_error(probabilities, labels) == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize("num_clips", [100, 1000])
+def test_few_clips_are_off_by_chance_as_statistics_has_it(num_clips: int) -> None:
+    probabilities = np.tile([0.7, 0.1, 0.1, 0.1], (num_clips, 1))  # one bin: the mean distance of a binomial share
+    mean, low, high = error_by_chance(probabilities)
+    assert mean == pytest.approx(np.sqrt(2 / np.pi * 0.7 * 0.3 / num_clips), rel=0.1)
+    assert low < mean < high
+    assert error_by_chance(np.tile([1.0, 0.0, 0.0, 0.0], (num_clips, 1)), 20) == (0.0, 0.0, 0.0)
 
 
 def test_cross_fitting_mends_overconfidence() -> None:
