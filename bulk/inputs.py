@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 from urllib.parse import quote_from_bytes
 
 from reelkind.video.names import VIDEO_EXTENSIONS
@@ -17,19 +17,30 @@ from .errors import BulkError
 STDIN = "-"
 
 
-def read_uris(source: str, column: str, stdin: BinaryIO) -> list[str]:
+class Passed(Protocol):
+    """Told of what a folder holds and is not taken."""
+
+    links: list[str]
+
+    def add(self, name: str) -> None:
+        """Count a file."""
+        ...
+
+
+def read_uris(source: str, column: str, stdin: BinaryIO, passed_over: Passed | None = None) -> list[str]:
     """URIs of a job in their order, the same one twice counted once.
 
     Args:
         source: a folder, searched to any depth; a ``.csv``, ``.jsonl`` or ``.parquet`` file; ``STDIN``.
         column: where a manifest keeps the URIs.
         stdin: a URI a line.
+        passed_over: told of other files and linked folders in a folder.
 
     Raises:
         BulkError: naming the source, if it cannot be read, lacks the column or names nothing.
     """
     try:
-        uris = list(dict.fromkeys(uri for uri in _found(source, column, stdin) if uri))
+        uris = list(dict.fromkeys(uri for uri in _found(source, column, stdin, passed_over) if uri))
         "".join(uris).encode()
     except UnicodeError as error:
         raise BulkError(f"{source}: is no UTF-8 text: {error}") from error
@@ -38,12 +49,12 @@ def read_uris(source: str, column: str, stdin: BinaryIO) -> list[str]:
     return uris
 
 
-def _found(source: str, column: str, stdin: BinaryIO) -> Iterable[str]:
+def _found(source: str, column: str, stdin: BinaryIO, passed_over: Passed | None) -> Iterable[str]:
     path = Path(source)
     if source == STDIN:
         return (_uri(os.fsdecode(line).rstrip("\r\n")) for line in stdin)
     if path.is_dir():
-        return _videos_below(source)
+        return _videos_below(source, passed_over)
     if not path.is_file():
         raise BulkError(f"{source}: no such folder or manifest")
     readers = {".csv": _from_csv, ".jsonl": _from_jsonl, ".parquet": _from_parquet}
@@ -52,15 +63,20 @@ def _found(source: str, column: str, stdin: BinaryIO) -> Iterable[str]:
     return readers[path.suffix.lower()](path, column)
 
 
-def _videos_below(folder: str) -> Iterator[str]:
+def _videos_below(folder: str, passed_over: Passed | None) -> Iterator[str]:
     def refused(error: OSError) -> None:
         raise BulkError(f"{error.filename}: cannot look into this folder: {error.strerror}") from error
 
     for place, folders, files in os.walk(folder, onerror=refused):
         folders.sort()
+        if passed_over is not None:
+            paths = (os.path.join(place, name) for name in folders)  # noqa: PTH118 (names that are no text)
+            passed_over.links += filter(os.path.islink, paths)
         for name in sorted(files):
-            if os.path.splitext(name)[1].lower() in VIDEO_EXTENSIONS:  # noqa: PTH122 (names that are no text)
+            if os.path.splitext(name)[1].lower() in VIDEO_EXTENSIONS:  # noqa: PTH122
                 yield _uri(os.path.join(place, name))  # noqa: PTH118
+            elif passed_over is not None:
+                passed_over.add(name)
 
 
 def _uri(path: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..options import connecting
 from ..options.arguments import UsageError
+from ..options.inputs import PassedOver
 from ..output import printing
 from ..output.talk import EXIT_FAILED, EXIT_OK, say
 from . import report
@@ -79,7 +80,9 @@ def run(args: argparse.Namespace) -> int:
     from reelkind.bulk import inputs, parts
     from reelkind.core.errors import FetchError
 
-    uris = inputs.read_uris(args.input, args.column, sys.stdin.buffer)
+    passed_over = PassedOver(pictures=False)
+    uris = inputs.read_uris(args.input, args.column, sys.stdin.buffer, passed_over)
+    passed_over.say()
     with parts.held(args.out):
         if args.refetch and (num_again := parts.forget(args.out, uris, FetchError.__name__)):
             say(f"{num_again} that could not be fetched are done again")

@@ -42,9 +42,14 @@ class Input:
 
 
 class PassedOver:
-    """What is in the folders searched and is not taken."""
+    """What is in the folders searched and is not taken.
 
-    def __init__(self) -> None:
+    Args:
+        pictures: whether the command has the option ``--pictures``.
+    """
+
+    def __init__(self, *, pictures: bool = True) -> None:
+        self._pictures = pictures
         self.links: list[str] = []  # to folders, which may lead round in circles
         self._counts: Counter[str] = Counter()
 
@@ -55,7 +60,7 @@ class PassedOver:
     def say(self) -> None:
         """One sentence on stderr, if there is anything."""
         parts = [f"{count} {name}{'s' * (count > 1)}" for name, count in sorted(self._counts.items(), reverse=True)]
-        if self._counts["picture"]:
+        if self._counts["picture"] and self._pictures:
             parts[0] += " (--pictures takes them)"
         if self.links:
             named = ", ".join(self.links[:_MAX_NAMED]) + (", ..." if len(self.links) > _MAX_NAMED else "")

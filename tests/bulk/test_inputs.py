@@ -8,6 +8,7 @@ import pytest
 
 from reelkind.bulk.errors import BulkError
 from reelkind.bulk.inputs import read_uris
+from reelkind.cli.options.inputs import PassedOver
 
 pa = pytest.importorskip("pyarrow", reason="the extra bulk is not installed")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -38,13 +39,19 @@ def test_list_on_stdin() -> None:
     assert read_uris("-", "uri", io.BytesIO(b"a.mp4\r\n\nb.mp4\na.mp4\n")) == ["a.mp4", "b.mp4"]
 
 
-def test_folder_is_searched_and_names_that_are_no_text_become_uris(tmp_path: Path) -> None:
+def test_folder_is_searched_and_names_that_are_no_text_become_uris(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "below").mkdir()
     names = [b"below/z.mkv", b"a.MP4", b"\xff.mp4", b"notes.txt"]
     for name in names:
         Path(tmp_path, os.fsdecode(name)).touch()
-    found = read_uris(str(tmp_path), "uri", NOTHING)
+    (tmp_path / "linked").symlink_to(tmp_path / "below")
+    passed_over = PassedOver(pictures=False)
+    found = read_uris(str(tmp_path), "uri", NOTHING, passed_over)
     assert found == [f"{tmp_path}/a.MP4", f"file://{tmp_path}/%FF.mp4", f"{tmp_path}/below/z.mkv"]
+    passed_over.say()
+    assert f"1 other file, 1 linked folder (name what you want: {tmp_path}/linked)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
