@@ -46,9 +46,9 @@ _FINE = ("answered", "refused", "refused at a limit")
 
 def messages(report: Report) -> str:
     """What came of bad messages."""
-    caller = report["caller"]
+    caller, wires = report["caller"], "gRPC and HTTP" if report["wire"] == "both" else report["wire"]
     rows = [
-        ("messages", f"{report['messages']} ({report['wire']}), {report['rate']:g} a second"),
+        ("messages", f"{report['messages']} by {wires}, {report['rate']:g} a second"),
         ("of these answered", str(report["answered"])),
         ("processes of the server that ended", ", ".join(report["processes_ended"]) or f"0 of {report['processes']}"),
         ("no answer within 20 s", str(report["hung"])),
