@@ -14,6 +14,7 @@ from onnx import numpy_helper
 from reelkind.cli.export import command as command
 from reelkind.core import bundle as bundles_on_disk
 from reelkind.core.bundle import Bundle
+from reelkind.core.files import checksums
 from reelkind.core.specs import FP16_TOLERANCE
 from reelkind.export.errors import ExportError
 from reelkind.export.parity.divergence import locate, onnx_layers
@@ -36,6 +37,7 @@ def spoil(path: Path, operator: str, number: int) -> str:
     )
     weight.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weight), weight.name))
     path.write_bytes(model.SerializeToString())
+    checksums.record(path)
     return node.output[0]
 
 

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from reelkind.cli.main import main
 from reelkind.core import specs
 from reelkind.core.bundle import Bundle
+from reelkind.core.files import checksums
 from reelkind.core.specs import FP16_TOLERANCE
 from reelkind.export.errors import ExportError, ParityError
 from reelkind.export.graphs.constants import float_types, with_folded_norms, with_plain_weights
@@ -180,7 +181,7 @@ def test_the_command_writes_graphs_and_the_report_of_casts(
     assert set(entries) == {"backbone_lite", "head_lite"}
     assert {cast["to"] for cast in entries["head_lite"]["casts"]} == {"half", "single"}
     first = {path.name: path.read_bytes() for path in (out / "fp16").iterdir()}
-    assert set(first) == {"backbone.onnx", "head.onnx"}
+    assert set(first) == {"backbone.onnx", "head.onnx", "SHA256SUMS"}
     assert main(command) == 0
     assert {path.name: path.read_bytes() for path in (out / "fp16").iterdir()} == first
 
@@ -204,6 +205,7 @@ def test_a_damaged_graph_is_named(shipped: Bundle, tmp_path: Path, capsys: pytes
     shutil.copytree(shipped.path(), folder, ignore=shutil.ignore_patterns("fp16"))
     head = folder / "onnx" / "head.onnx"
     head.write_bytes(b"\xff" * 64 + head.read_bytes()[64:])
+    checksums.record(head)
     assert main(["export", "onnx", "--bundle", str(folder), "--precision", "fp16"]) == 1
     error = capsys.readouterr().err
     assert "né lite/onnx/head.onnx is no ONNX graph any more" in error

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from reelkind.core import bundle as bundles
 from reelkind.core.bundle import HEAD_WEIGHTS_NAME, ONNX_FOLDER, Bundle
+from reelkind.core.files import checksums
 from reelkind.export.repository.members import average_file
 
 
@@ -28,4 +29,6 @@ def write_new_version(bundle: Bundle, folder: Path, temperature: float) -> Bundl
     (folder / ONNX_FOLDER / "average.onnx").write_bytes(average_file([made]))
     for joint in (folder / ONNX_FOLDER).glob("average_*.onnx"):
         joint.unlink()
+    for graph in (folder / ONNX_FOLDER).rglob("*.onnx"):
+        checksums.record(graph)
     return made

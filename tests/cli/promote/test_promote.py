@@ -26,6 +26,7 @@ from tritonclient.utils import InferenceServerException
 from reelkind.cli.main import main
 from reelkind.core import bundle as bundles
 from reelkind.core.bundle import Bundle
+from reelkind.core.files import checksums
 from reelkind.deployment.embedded import temporary_repository
 from reelkind.deployment.versions import VersionedRepository
 from reelkind.serving.control import Control
@@ -207,6 +208,7 @@ def test_version_whose_graph_fails_is_undone(server, hot, clip, tmp_path):
     head = broken.path("onnx", "head.onnx")
     content = head.read_bytes()
     head.write_bytes(content[: len(content) // 2] + bundles.weights_hash(broken).encode())
+    checksums.record(head)
     before = answer(server)
     with asked_all_the_while(server) as answers:
         status, out, err = promote(server, broken.folder, "--clips", clip)
