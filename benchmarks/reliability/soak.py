@@ -39,11 +39,11 @@ Samples = dict[str, list[float]]
 
 
 def look(server: TritonServer, memory: Samples, descriptors: Samples) -> None:
-    """Add what each process takes now, and all of /dev/shm."""
+    """Add what each process takes now, and what server and client, both of this process, have in /dev/shm."""
     for name, pid in victims(server).items():
         memory.setdefault(name, []).append(round(resident_mb(pid), 1))
         descriptors.setdefault(name, []).append(len(os.listdir(f"/proc/{pid}/fd")))  # noqa: PTH208
-    files = [path.stat() for path in Path("/dev/shm").iterdir() if path.is_file()]
+    files = [path.stat() for path in Path("/dev/shm").glob(f"reelkind[-_]{os.getpid()}[-_]*") if path.is_file()]
     memory.setdefault("/dev/shm", []).append(round(sum(each.st_blocks * 512 for each in files) / 1e6, 1))
     descriptors.setdefault("/dev/shm", []).append(len(files))
 

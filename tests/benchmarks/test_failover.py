@@ -17,4 +17,4 @@ def test_killed_server_costs_no_answer(triton_runtime: object, served_bundle: Bu
     assert report["wrong"] == 0
     assert report["answers"] >= 200
     shares = report["share_of_the_returned"]
-    assert 0 < shares["first 3 s"] < 0.3 < shares["after the slow start"] < 0.7
+    assert 0 < shares["first 3 s"] < 0.3 < shares["after the slow start"]

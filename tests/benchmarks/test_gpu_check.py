@@ -23,12 +23,14 @@ from reelkind.benchmarks.gpu.speed import better_heads
 from reelkind.core import bundle as bundles_on_disk
 from reelkind.core import cuda, specs
 from reelkind.core.bundle import Bundle
+from reelkind.core.files.checksums import sha256_of
 from reelkind.core.specs import Range
 from reelkind.export.errors import ExportError
 from reelkind.export.onnx_files import export_bundle, export_half
 from reelkind.export.parity.half_check import any_input
 from reelkind.export.pipelines.arithmetic import operations
 from reelkind.export.pipelines.clips import synthetic_clips
+from reelkind.export.repository.engine_files import PLAN_KEY, key_path
 from reelkind.export.tensorrt.engines import build_engines, plan_engines
 from reelkind.export.untrained import write_untrained_bundle
 from reelkind.serving.runner.tensorrt_runtime import Engine
@@ -173,6 +175,8 @@ def test_standin_ladder_names_the_stage_of_a_wrong_engine(
     list(build_engines(plan_engines([member], "fp16"), tmp_path / "tensorrt", device))  # type: ignore[arg-type]
     plan = tmp_path / "tensorrt" / "backbone_lite.plan"
     plan.write_bytes(_with_other_weights(plan.read_bytes()))
+    stored = json.loads(key_path(plan).read_text()) | {PLAN_KEY: sha256_of(plan)}  # wrong, not damaged
+    key_path(plan).write_text(json.dumps(stored))
     clips = list(synthetic_clips(224, (1,)))[:1]
     found = climb_on_gpu(member, clips, device, tmp_path, ["tensorrt"])  # type: ignore[arg-type]
     assert not found["passed"]
