@@ -24,7 +24,7 @@ from reelkind.serving.install.runtime import Runtime
 from reelkind.serving.models import read_config
 from reelkind.serving.server import TritonServer
 
-from .tiny_repository import EXECUTORS, NUMPY_GUARD, RUNNER
+from .tiny_repository import CHECKSUMS, EXECUTORS, NUMPY_GUARD, RUNNER
 
 pytestmark = pytest.mark.triton
 
@@ -45,7 +45,7 @@ class StandIns(Runtime):
         for name in ("onnxruntime", "tensorrt"):
             (folder / name).mkdir()
             shutil.copyfile(RUNNER, folder / name / "model.py")
-            for source in (EXECUTORS, NUMPY_GUARD):
+            for source in (EXECUTORS, NUMPY_GUARD, CHECKSUMS):
                 shutil.copyfile(source, folder / name / source.name)
         return folder
 
