@@ -47,19 +47,17 @@ def free_ports(number: int) -> list[int]:
 
 
 def here(config: dict[str, Any], ports: list[int], servers: list[str]) -> dict[str, Any]:
-    """The chart's configuration with addresses of this machine in the place of names of a cluster."""
-    admin, grpc, status = ports
+    """The chart's configuration with addresses of this machine, ``ports`` of admin, gRPC and status, for a cluster's."""
     resources = config["static_resources"]
     loopback: dict[str, Any] = {"address": "127.0.0.1"}
     for place, port in zip([config["admin"], *resources["listeners"]], ports, strict=True):
         place["address"]["socket_address"] = loopback | {"port_value": port}
-    ends = {"servers": [url.rpartition(":") for url in servers], "admin": [("127.0.0.1", ":", str(admin))]}
+    ends = {"servers": [url.rpartition(":") for url in servers], "admin": [("127.0.0.1", ":", str(ports[0]))]}
     for cluster in resources["clusters"]:
         cluster["load_assignment"]["endpoints"][0]["lb_endpoints"] = [
             {"endpoint": {"address": {"socket_address": {"address": host, "port_value": int(port)}}}}
             for host, _, port in ends[cluster["name"]]
         ]
-    del grpc, status
     return config
 
 
