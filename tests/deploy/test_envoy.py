@@ -47,7 +47,7 @@ def free_ports(number: int) -> list[int]:
 
 
 def here(config: dict[str, Any], ports: list[int], servers: list[str]) -> dict[str, Any]:
-    """The chart's configuration with addresses of this machine, ``ports`` of admin, gRPC and status, for a cluster's."""
+    """The chart's configuration on this machine: ``ports`` of admin, gRPC and status, and these servers."""
     resources = config["static_resources"]
     loopback: dict[str, Any] = {"address": "127.0.0.1"}
     for place, port in zip([config["admin"], *resources["listeners"]], ports, strict=True):
