@@ -1,6 +1,6 @@
 """What files were when they were made: ``SHA256SUMS`` in their folder, as ``sha256sum --check`` reads it.
 
-Copied into model repositories, where it is read by the standard library alone.
+Copied into model repositories, where the Python of a server runs it, 3.10 perhaps, with its standard library alone.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import hashlib
 from pathlib import Path
 
 SUMS_NAME = "SHA256SUMS"
+_BLOCK_BYTES = 1 << 20
 _SEPARATOR = "  "  # coreutils: a space, then a space for text or an asterisk for binary, which Unix does not tell apart
 
 
@@ -51,8 +52,11 @@ def sha256_of(path: Path) -> str:
     Raises:
         OSError: if it cannot be read.
     """
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _read(folder: Path) -> dict[str, str]:
